@@ -1,0 +1,5 @@
+"""``python -m fastmirror``: the same as the command ``fastmirror``."""
+
+from fastmirror.cli import main
+
+main()

@@ -1,0 +1,181 @@
+"""The values that travel: between functions, and between processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastmirror.names import NormalizedName
+
+Status = Literal[
+    "published",  # the page now stands for what upstream lists
+    "unchanged",  # upstream's page is the one that is published
+    "partial",  # published without some file that could not be had
+    "gone",  # upstream answers 404
+    "failed",  # nothing was published; the old page stays
+]
+
+
+class File(NamedTuple):
+    """One distribution file, as the upstream's page lists it."""
+
+    filename: str
+    url: str  # absolute, http or https
+    algorithm: str  # of the digest: "sha256", or another strong one where the operator accepts it
+    digest: str  # lower-case hex
+    size: int | None  # bytes, where upstream says
+    metadata: str | None  # sha256 of its core metadata file; "" if offered without one; None if not offered
+    keys: Mapping[str, Any]  # every key that upstream gave for it, as it came
+
+
+class Page(NamedTuple):
+    """One project's page, as the upstream gave it."""
+
+    name: NormalizedName
+    serial: int | None  # the project's last serial, where the page says
+    status: str  # project-status (PEP 792): active, archived, quarantined, deprecated
+    files: list[File]
+    refused: list[tuple[str, str]]  # (filename, reason) of the entries that cannot be mirrored
+    keys: Mapping[str, Any]  # every other top-level key, passed on as it came
+
+
+class StoredFile(NamedTuple):
+    """One file at rest under ``web/``, verified."""
+
+    path: str  # below web/, e.g. "packages/0ef/six-1.17.0.tar.gz"
+    size: int  # bytes
+    sha256: str
+    mtime: float  # seconds since the epoch: its upload time
+    metadata: str | None  # sha256 of the core metadata file stored beside it
+
+
+class Want(NamedTuple):
+    """One file to fetch, and its core metadata file with it."""
+
+    filename: str
+    url: str
+    path: str  # where it belongs, below web/
+    long_path: str  # where it goes if another file has taken that name
+    algorithm: str
+    digest: str
+    size: int | None  # bytes
+    mtime: float  # seconds since the epoch; 0 if unknown
+    metadata: str | None  # as in File
+    stored: StoredFile | None  # the file itself is at rest already; only its core metadata is missing
+    repair: bool  # what stands under `path` is known to be damaged, and may be replaced
+
+
+class Known(NamedTuple):
+    """What the state holds of a project."""
+
+    serial: int | None
+    etag: str  # of the upstream's page; "" if none
+    upstream_digest: str  # of the upstream's page, as it came
+    page_digest: str  # of the pages published; "" if none is
+    settings_digest: str  # of what else shapes a page: formats, renderer, filters
+    files: bytes  # packed StoredFiles, see state.pack_files
+    outcome: str  # the last Status
+    tries: int  # failures in a row
+
+
+class Held(NamedTuple):
+    """A project whose files were handed out in pieces, on its way to its page."""
+
+    page: str  # path of the upstream's page in staging
+    etag: str
+    serial: int | None
+    stored: tuple[StoredFile, ...]  # what the pieces brought
+    failures: tuple[tuple[str, str], ...]  # (filename, reason)
+    fetched_files: int
+    fetched_bytes: int
+
+
+class ProjectJob(NamedTuple):
+    """Bring one project up to date."""
+
+    name: NormalizedName
+    serial: int | None  # at least this new; None: whatever upstream has
+    known: Known | None
+    wanted: bool  # asked for by name: survives filters, and its absence upstream is a failure
+    force: bool  # trust nothing: plan anew and hash every stored file
+    held: Held | None = None
+
+
+class FilesJob(NamedTuple):
+    """Fetch some of a project's files; the project's page follows when all pieces are back."""
+
+    name: NormalizedName
+    piece: int
+    wants: tuple[Want, ...]
+
+
+Job = ProjectJob | FilesJob
+
+
+class StagedPage(NamedTuple):
+    """One page in staging, to be renamed to each of its names."""
+
+    staged: tuple[str, ...]  # paths in staging, all one file
+    final: tuple[str, ...]  # paths below web/, as many
+
+
+class Outcome(NamedTuple):
+    """What became of a ProjectJob."""
+
+    name: NormalizedName
+    status: Status
+    reason: str = ""  # why it failed or is partial
+    serial: int | None = None  # the serial seen, not the one hoped for
+    etag: str = ""
+    upstream_digest: str = ""
+    page_digest: str = ""
+    settings_digest: str = ""
+    files: bytes | None = None  # packed StoredFiles; None: as they were
+    count: int = 0  # of those files
+    bytes: int = 0  # of those files
+    pages: tuple[StagedPage, ...] = ()
+    dropped: tuple[str, ...] = ()  # paths below web/ that the page no longer names
+    hidden: bool = False  # quarantined: what is dropped goes at once
+    fetched_files: int = 0
+    fetched_bytes: int = 0
+    storage_failure: bool = False  # the disk refused: the run must stop
+
+
+class Split(NamedTuple):
+    """A ProjectJob's answer where its plan is too large for one worker."""
+
+    job: ProjectJob
+    held: Held
+    pieces: tuple[FilesJob, ...]
+
+
+class FilesOutcome(NamedTuple):
+    """What became of a FilesJob."""
+
+    name: NormalizedName
+    piece: int
+    stored: tuple[StoredFile, ...]
+    failures: tuple[tuple[str, str], ...]  # (filename, reason)
+    fetched_files: int
+    fetched_bytes: int
+    storage_failure: bool = False
+
+
+Answer = Outcome | Split | FilesOutcome
+
+
+class SyncPlan(NamedTuple):
+    """Which projects a run touches."""
+
+    update: dict[NormalizedName, int | None]  # project -> serial to reach
+    remove: list[NormalizedName]  # published, and no longer listed upstream
+
+
+class ProjectPlan(NamedTuple):
+    """What one project needs."""
+
+    fetch: list[Want]
+    keep: list[StoredFile]
+    drop: list[StoredFile]  # stored, and no longer listed
