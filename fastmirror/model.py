@@ -133,8 +133,8 @@ class Outcome(NamedTuple):
     page_digest: str = ""
     settings_digest: str = ""
     files: bytes | None = None  # packed StoredFiles; None: as they were
-    count: int = 0  # of those files
-    bytes: int = 0  # of those files
+    file_count: int = 0
+    byte_count: int = 0  # of those files
     pages: tuple[StagedPage, ...] = ()
     dropped: tuple[str, ...] = ()  # paths below web/ that the page no longer names
     hidden: bool = False  # quarantined: what is dropped goes at once
