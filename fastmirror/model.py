@@ -80,16 +80,37 @@ class Known(NamedTuple):
     tries: int  # failures in a row
 
 
+class Brought(NamedTuple):
+    """What came of a set of files to fetch."""
+
+    stored: tuple[StoredFile, ...] = ()
+    failures: tuple[tuple[str, str], ...] = ()  # (filename, reason)
+    shared: tuple[str, ...] = ()  # as in Outcome
+    disputed: tuple[str, ...] = ()  # as in Outcome
+    fetched_files: int = 0
+    fetched_bytes: int = 0
+    storage_failure: bool = False
+
+    def joined(self, other: Brought) -> Brought:
+        """Both together."""
+        return Brought(
+            self.stored + other.stored,
+            self.failures + other.failures,
+            self.shared + other.shared,
+            self.disputed + other.disputed,
+            self.fetched_files + other.fetched_files,
+            self.fetched_bytes + other.fetched_bytes,
+            self.storage_failure or other.storage_failure,
+        )
+
+
 class Held(NamedTuple):
     """A project whose files were handed out in pieces, on its way to its page."""
 
-    page: str  # path of the upstream's page in staging
+    page: str  # path in staging of what upstream answered
+    legacy: str  # path in staging of the legacy JSON document; "" if there is none
     etag: str
-    serial: int | None
-    stored: tuple[StoredFile, ...]  # what the pieces brought
-    failures: tuple[tuple[str, str], ...]  # (filename, reason)
-    fetched_files: int
-    fetched_bytes: int
+    brought: Brought  # by the pieces that are back
 
 
 class ProjectJob(NamedTuple):
@@ -131,13 +152,15 @@ class Outcome(NamedTuple):
     etag: str = ""
     upstream_digest: str = ""
     page_digest: str = ""
-    settings_digest: str = ""
+    settings_digest: str = ""  # of what else shaped the pages
     files: bytes | None = None  # packed StoredFiles; None: as they were
     file_count: int = 0
     byte_count: int = 0  # of those files
     pages: tuple[StagedPage, ...] = ()
     dropped: tuple[str, ...] = ()  # paths below web/ that the page no longer names
     hidden: bool = False  # quarantined: what is dropped goes at once
+    shared: tuple[str, ...] = ()  # paths below web/ that were in place already, with the right bytes
+    disputed: tuple[str, ...] = ()  # paths below web/ that other bytes hold
     fetched_files: int = 0
     fetched_bytes: int = 0
     storage_failure: bool = False  # the disk refused: the run must stop
@@ -156,14 +179,36 @@ class FilesOutcome(NamedTuple):
 
     name: NormalizedName
     piece: int
-    stored: tuple[StoredFile, ...]
-    failures: tuple[tuple[str, str], ...]  # (filename, reason)
-    fetched_files: int
-    fetched_bytes: int
-    storage_failure: bool = False
+    brought: Brought
 
 
 Answer = Outcome | Split | FilesOutcome
+
+
+class Jobs(NamedTuple):
+    """From the parent: more to do."""
+
+    jobs: tuple[Job, ...]
+
+
+class Share(NamedTuple):
+    """From the parent: this worker's part of the budgets."""
+
+    index_transfers: int
+    file_transfers: int
+    bytes_per_second: float | None
+    hold_s: float  # begin nothing for so long: upstream asked for less
+
+
+class Drain(NamedTuple):
+    """From the parent: answer what is done, drop the rest, and leave."""
+
+
+class Report(NamedTuple):
+    """From a worker: what became of its jobs."""
+
+    answers: tuple[Answer, ...]
+    throttled_s: float | None  # upstream asked for less: seconds to wait
 
 
 class SyncPlan(NamedTuple):

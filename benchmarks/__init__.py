@@ -1,0 +1,1 @@
+"""Benchmarks: fastmirror beside its peers, over one seeded upstream on loopback. See scripts/bench."""

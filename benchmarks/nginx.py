@@ -1,0 +1,148 @@
+"""nginx in front of a synthetic upstream: one worker, in a folder of its own, ended with the block."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.measure import children
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.upstream import Upstream
+
+START_LIMIT_S = 20.0
+CONFIGURATION = """\
+{user}daemon off;
+worker_processes 1;
+pid {home}/nginx.pid;
+error_log {home}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  sendfile on;
+  tcp_nopush on;
+  tcp_nodelay on;
+  keepalive_requests 10000000;
+  keepalive_timeout 300s;
+  server_tokens off;
+  absolute_redirect off;
+  client_body_temp_path {home}/body;
+  proxy_temp_path {home}/proxy;
+  fastcgi_temp_path {home}/fastcgi;
+  uwsgi_temp_path {home}/uwsgi;
+  scgi_temp_path {home}/scgi;
+  types {{ }}
+  default_type application/octet-stream;
+  map_hash_max_size 2097152;
+  map_hash_bucket_size 256;
+  map $http_accept $form {{ default html; "~application/vnd\\.pypi\\.simple\\.(v1|latest)\\+json" json; }}
+  map $project $serial {{ default ""; include {serial_map}; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    root {tree};
+    location = /simple {{ return 301 /simple/; }}
+    location = /simple/ {{
+      types {{ application/vnd.pypi.simple.v1+json json; text/html html; }}
+      add_header X-PyPI-Last-Serial {last_serial};
+      add_header Vary Accept;
+      try_files /simple/index.$form =404;
+    }}
+    location ~ ^/simple/(?<project>[^/]+)/$ {{
+      types {{ application/vnd.pypi.simple.v1+json json; text/html html; }}
+      add_header X-PyPI-Last-Serial $serial;
+      add_header Vary Accept;
+      try_files /simple/$project.$form =404;
+    }}
+    location ~ ^/pypi/(?<project>[^/]+)/json$ {{
+      types {{ application/json json; }}
+      add_header X-PyPI-Last-Serial $serial;
+      try_files /pypi/$project.json =404;
+    }}
+    location /packages/ {{ }}
+    location / {{ return 404; }}
+  }}
+}}
+"""
+
+
+class Server:
+    """A running nginx."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def cpu_s(self) -> float:
+        """CPU time used so far, user and system, by the master and the worker."""
+        ticks = 0
+        for pid in (self._pid, *children(self._pid)):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def serve(upstream: Upstream) -> Iterator[Server]:
+    """Serve an upstream on loopback until the block is left.
+
+    Raises RuntimeError if nginx is missing, if the port is taken, or if nginx does not answer.
+    """
+    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if not program:
+        raise RuntimeError("nginx is not installed (hint: it serves the benchmark's upstream)")
+    _require_free(upstream.port)
+    home = Path(tempfile.mkdtemp(prefix="fastmirror-bench-nginx-"))
+    user = f"user {pwd.getpwuid(0).pw_name};\n" if os.geteuid() == 0 else ""
+    configuration = home / "nginx.conf"
+    configuration.write_text(
+        CONFIGURATION.format(
+            user=user,
+            home=home,
+            serial_map=upstream.serial_map,
+            port=upstream.port,
+            tree=upstream.tree,
+            last_serial=upstream.last_serial,
+        )
+    )
+    process = subprocess.Popen([program, "-p", home, "-e", home / "error.log", "-c", configuration])
+    try:
+        _await_answer(process, upstream.port, home / "error.log")
+        yield Server(process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=START_LIMIT_S)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RuntimeError(f"port is taken: {port} (hint: --port N)") from error
+
+
+def _await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_LIMIT_S
+    while True:
+        if process.poll() is not None:
+            raise RuntimeError(f"nginx ended at once: {log.read_text().strip()[-500:]!r}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"nginx does not answer on port {port}") from None
+            time.sleep(0.02)
+        else:
+            return

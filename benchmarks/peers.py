@@ -1,0 +1,266 @@
+"""The programs that are compared: how each is installed, started, and checked for a complete mirror.
+
+bandersnatch is given its best settings: the most workers that it takes (10), uvloop, no log lines but
+warnings, no legacy JSON saved. It is installed from the package index into an environment of its own and kept
+in a cache: version 8 with a Python 3.12 or newer, else 6.8 with the running Python (which fetches no metadata
+files). curl fetches the same URLs into one flat directory, hashes nothing and writes no pages: about the least
+that the transfers themselves can cost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from benchmarks.upstream import Upstream
+
+FIRST_SYNC, NO_CHANGE, FORCE_CHECK = "first sync", "no change", "force-check"
+SAMPLED_FILES = 200
+BANDERSNATCH = """\
+[mirror]
+directory = {directory}
+master = {master}
+allow-non-https = true
+workers = 10
+compare-method = {compare_method}
+json = false
+release-files = true
+core-metadata = true
+simple-format = ALL
+timeout = 60
+global-timeout = 1800
+stop-on-error = false
+log-config = {log_config}
+{api_method}
+"""
+WARNINGS_ONLY = """\
+[loggers]
+keys = root,bandersnatch
+[handlers]
+keys = stderr
+[formatters]
+keys =
+[handler_stderr]
+class = StreamHandler
+args = (sys.stderr,)
+[logger_root]
+level = WARNING
+handlers = stderr
+[logger_bandersnatch]
+level = WARNING
+qualname = bandersnatch
+propagate = 0
+handlers = stderr
+"""
+
+
+class Step(NamedTuple):
+    """One thing to do with a mirror."""
+
+    name: str  # what is compared
+    variant: str  # where a tool has several ways: which one; else ""
+    command: list[str]
+
+
+class Peer(Protocol):
+    """One program under measurement."""
+
+    label: str
+    version: str
+
+    def steps(self, upstream: Upstream, directory: Path) -> list[Step]:
+        """What it does with a fresh directory, in order."""
+        ...
+
+    def lacks(self, upstream: Upstream, directory: Path) -> str:
+        """What a complete mirror would hold and this one does not; "" if nothing."""
+        ...
+
+
+class Fastmirror:
+    """fastmirror from this checkout, in one of its layouts."""
+
+    def __init__(self, layout: str) -> None:
+        self.layout = layout
+        self.label = f"fastmirror ({layout})"
+        self.version = _output([sys.executable, "-m", "fastmirror", "--version"]) or "not runnable"
+
+    def steps(self, upstream: Upstream, directory: Path) -> list[Step]:
+        """A first sync, a run with nothing to do, and one that plans and hashes everything again."""
+        mirror = [sys.executable, "-m", "fastmirror", "mirror"]
+        mirror += ["--directory", str(directory), "--master", upstream.address]
+        for setting in ("allow-non-https=true", "min-free=0", f"layout={self.layout}"):
+            mirror += ["--set", setting]
+        return [
+            Step(FIRST_SYNC, "", mirror),
+            Step(NO_CHANGE, "", mirror),
+            Step(FORCE_CHECK, "every file hashed", [*mirror, "--force-check"]),
+        ]
+
+    def lacks(self, upstream: Upstream, directory: Path) -> str:
+        """Compare the tree with the upstream."""
+        return _tree_lacks(upstream, directory / "web")
+
+
+class Bandersnatch:
+    """bandersnatch with its best settings."""
+
+    label = "bandersnatch"
+
+    def __init__(self, cache: Path) -> None:
+        self._program = _install_bandersnatch(cache)
+        self.version = _output([str(self._program), "--version"]).replace("bandersnatch", "").strip()
+        self._is_old = self.version.startswith(("6.", "7."))
+
+    def steps(self, upstream: Upstream, directory: Path) -> list[Step]:
+        """As fastmirror's, with force-check twice: comparing times and sizes only, and hashing every file."""
+        commands = {}
+        for method in ("stat", "hash"):
+            configuration = directory.with_name(f"{directory.name}-{method}.conf")
+            log_config = directory.with_name(f"{directory.name}-log.conf")
+            log_config.write_text(WARNINGS_ONLY)
+            configuration.write_text(
+                BANDERSNATCH.format(
+                    directory=directory,
+                    master=upstream.address,
+                    compare_method=method,
+                    log_config=log_config,
+                    api_method="api-method = simple" if self._is_old else "",
+                )
+            )
+            commands[method] = [str(self._program), "-c", str(configuration), "mirror"]
+        return [
+            Step(FIRST_SYNC, "", commands["stat"]),
+            Step(NO_CHANGE, "", commands["stat"]),
+            Step(FORCE_CHECK, "times and sizes compared", [*commands["stat"], "--force-check"]),
+            Step(FORCE_CHECK, "every file hashed", [*commands["hash"], "--force-check"]),
+        ]
+
+    def lacks(self, upstream: Upstream, directory: Path) -> str:
+        """Compare the tree with the upstream; its exit status says nothing about failed projects."""
+        if self._is_old:
+            upstream = upstream._replace(metadata_files=0, metadata_bytes=0)  # which it does not fetch
+        return _tree_lacks(upstream, directory / "web")
+
+
+class Curl:
+    """``curl --parallel`` over the same URLs."""
+
+    label = "curl --parallel"
+
+    def __init__(self) -> None:
+        self.version = " ".join(_output(["curl", "--version"]).split()[1:2])
+
+    def steps(self, upstream: Upstream, directory: Path) -> list[Step]:
+        """One run, 64 transfers at a time."""
+        directory.mkdir()
+        wanted = directory.with_name(f"{directory.name}.curl")
+        with upstream.url_list.open() as urls, wanted.open("w") as file:
+            for line in urls:
+                path, name = line.split()
+                file.write(f'url = "{upstream.address}{path}"\noutput = "{directory}/{name}"\n')
+        command = ["curl", "--silent", "--show-error", "--fail", "--parallel", "--parallel-max", "64"]
+        command += ["--header", "Accept: application/vnd.pypi.simple.v1+json", "--config", str(wanted)]
+        return [Step(FIRST_SYNC, "no hash, no page written", command)]
+
+    def lacks(self, upstream: Upstream, directory: Path) -> str:
+        """Count what lies in the directory."""
+        wanted = upstream.files + upstream.metadata_files + upstream.projects
+        found = sum(entry.stat().st_size > 0 for entry in os.scandir(directory))
+        return "" if found == wanted else f"{found} of {wanted} files"
+
+
+class _Stored:
+    """What lies in a mirror's tree."""
+
+    def __init__(self, web: Path) -> None:
+        self.files: list[str] = []
+        self.file_bytes = self.metadata_files = self.metadata_bytes = self.json_pages = self.html_pages = 0
+        for folder, _, names in os.walk(web / "packages"):
+            for name in names:
+                path = os.path.join(folder, name)
+                size = os.stat(path).st_size
+                if name.endswith(".metadata"):
+                    self.metadata_files += 1
+                    self.metadata_bytes += size
+                else:
+                    self.files.append(path)
+                    self.file_bytes += size
+        for folder, _, names in os.walk(web / "simple"):
+            if Path(folder) == web / "simple":
+                continue  # the root index
+            self.json_pages += sum(name.endswith(".v1_json") for name in names)
+            self.html_pages += sum(name.endswith(".html") for name in names)
+
+
+def _tree_lacks(upstream: Upstream, web: Path) -> str:
+    stored = _Stored(web)
+    lacking = [
+        f"{what}: {found} instead of {wanted}"
+        for what, found, wanted in (
+            ("files", len(stored.files), upstream.files),
+            ("bytes", stored.file_bytes, upstream.file_bytes),
+            ("metadata files", stored.metadata_files, upstream.metadata_files),
+            ("bytes of metadata", stored.metadata_bytes, upstream.metadata_bytes),
+            ("JSON pages", stored.json_pages, upstream.projects),
+            ("HTML pages", stored.html_pages, upstream.projects),
+        )
+        if found != wanted
+    ]
+    lacking += [f"{name}: missing" for name in ("index.html", "index.v1_json") if not (web / "simple" / name).exists()]
+    if not lacking:
+        lacking = _damaged(upstream, stored.files)
+    return "; ".join(lacking)
+
+
+def _damaged(upstream: Upstream, paths: list[str]) -> list[str]:
+    """Of a sample of the stored files, those whose bytes the upstream does not serve."""
+    damaged = []
+    for path in random.Random(upstream.last_serial).sample(sorted(paths), min(SAMPLED_FILES, len(paths))):
+        body = Path(path).read_bytes()
+        digest = hashlib.blake2b(body, digest_size=32).hexdigest()
+        served = upstream.tree / "packages" / digest[:2] / digest[2:4] / digest[4:] / Path(path).name
+        if not served.exists():
+            damaged.append(f"{Path(path).name}: not what upstream serves")
+    return damaged
+
+
+def _install_bandersnatch(cache: Path) -> Path:
+    """The program in an environment of its own, made unless the cache holds it."""
+    python = _newest_python()
+    wanted = "bandersnatch[uvloop]>=8,<9" if python else "bandersnatch>=6.8,<7"
+    home = cache / ("bandersnatch-8" if python else "bandersnatch-6")
+    program = home / "bin/bandersnatch"
+    if not program.exists():
+        shutil.rmtree(home, ignore_errors=True)
+        subprocess.run([python or sys.executable, "-m", "venv", home], check=True)
+        subprocess.run([home / "bin/pip", "--quiet", "--quiet", "install", wanted], check=True)
+    return program
+
+
+def _newest_python() -> str | None:
+    """A Python that bandersnatch 8 runs on (3.12 or newer), the oldest of them; None if none is found."""
+    found = [str(path) for path in Path.home().glob(".pyenv/versions/3.*/bin/python3")]
+    found += filter(None, (shutil.which(f"python3.{minor}") for minor in range(12, 20)))
+    versions = []
+    for program in (*found, sys.executable):
+        match = re.fullmatch(r"Python 3\.(\d+)\.\S+", _output([program, "--version"]))
+        if match and int(match[1]) >= 12:
+            versions.append((int(match[1]), program))
+    return min(versions)[1] if versions else None
+
+
+def _output(command: list[str]) -> str:
+    try:
+        answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return answer.stdout.strip()

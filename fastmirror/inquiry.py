@@ -1,0 +1,159 @@
+"""Questions about a mirror that change nothing: what a run would do, how it stands, what its tree is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastmirror.discovery import Discovery, wanted
+from fastmirror.mirror import CHUNK, FAILURES_TOLD, REMOVALS_LEAST, Failure, RunOptions, in_chunks
+from fastmirror.model import Outcome, ProjectJob
+from fastmirror.planner import removal_limit
+from fastmirror.project import Context
+from fastmirror.settings import Settings, fingerprint
+from fastmirror.simple import RENDERER_VERSION
+from fastmirror.state import State
+from fastmirror.storage import Storage
+from fastmirror.transport.session import Session
+from fastmirror.tree import settle_tree, state_path
+from fastmirror.upstream import with_netrc
+from fastmirror.worker import run_inline
+
+if TYPE_CHECKING:
+    from fastmirror.layout import Tree
+    from fastmirror.names import NormalizedName
+    from fastmirror.progress import Progress
+
+
+class PlannedRun(NamedTuple):
+    """What a run would do."""
+
+    update: int
+    names: tuple[str, ...]  # of the updates
+    remove: tuple[str, ...]
+    held: bool  # the deletion guard would hold the removals
+    retry: int  # of the updates: earlier failures
+    files: int | None  # to fetch, where they were asked for
+    bytes: int | None
+    complete: bool  # upstream's list was read
+
+
+class MirrorStatus(NamedTuple):
+    """How a mirror stands."""
+
+    directory: str
+    layout: str
+    projects: int
+    files: int
+    bytes: int
+    serial: int | None
+    last_run: dict[str, Any] | None  # started, finished (ISO 8601, UTC), exit_status, and the run's summary
+    failures: tuple[Failure, ...]
+    failing: int
+    doomed: int  # files that no page names, not yet unlinked
+    clean: bool  # the last run ended in order
+
+
+def _open_state(settings: Settings) -> State | None:
+    path = state_path(settings.storage.directory)
+    return State(path, read_only=True) if os.path.exists(path) else None
+
+
+def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progress: Progress) -> PlannedRun:
+    """Say what a run would do; nothing is written, and only pages are fetched, and those only `with_files`."""
+    settings = replace(settings, upstream=with_netrc(settings.upstream))
+    state = _open_state(settings)
+    storage = Storage(settings.storage.directory, settings.storage.staging, durable=False)
+    session = Session(settings.upstream)
+    try:
+        tree = settle_tree(settings, state, storage)
+        digest = fingerprint(settings, RENDERER_VERSION)
+        chosen = wanted(settings, options.projects)
+        discovery = Discovery(settings, state, session, storage.own, digest)
+        trust_cache = state is not None and state.get("clean") == "1" and state.get("settings") == digest
+        dialect = None
+        if chosen.needs_root:
+            found, dialect = discovery.plan_root(discovery.fetch_root(trust_cache=trust_cache), trust_cache=trust_cache)
+            if chosen.by_command:
+                found = found.narrowed_to(chosen.names or frozenset())
+        else:
+            found = discovery.plan_names(chosen.names or ())
+        found = discovery.with_retries(found, chosen, retry_failed=options.retry_failed)
+        files, size = None, None
+        if with_files:
+            tongue, _ = discovery.settle_tongue(dialect, found.update)
+            context = Context(settings, tongue, tree, digest, clean=True, debug=options.debug, plan_only=True)
+            files, size = _count_files(context, found.update, state, progress)
+        total = state.totals().projects if state else 0
+        held = len(found.remove) > removal_limit(total, REMOVALS_LEAST, settings.guard.max_removals)
+        names, remove = tuple(found.update), tuple(found.remove)
+        return PlannedRun(len(names), names, remove, held, found.retries, files, size, complete=chosen.needs_root)
+    finally:
+        session.close()
+        if state is not None:
+            state.close()
+
+
+def _count_files(
+    context: Context, update: dict[NormalizedName, int | None], state: State | None, progress: Progress
+) -> tuple[int, int]:
+    progress.plan(len(update))
+    files = size = 0
+    for names in in_chunks(update, CHUNK):
+        known = state.known(names) if state else {}
+        jobs = [ProjectJob(name, update[name], known.get(name), wanted=False, force=False) for name in names]
+        for outcome in run_inline(context, jobs):
+            if isinstance(outcome, Outcome):
+                files += outcome.fetched_files
+                size += outcome.fetched_bytes
+                failed = int(outcome.status == "failed")
+                progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, failed)
+    return files, size
+
+
+def read_status(settings: Settings) -> MirrorStatus:
+    """Say how complete and how fresh the mirror is."""
+    state = _open_state(settings)
+    storage = Storage(settings.storage.directory, settings.storage.staging, durable=False)
+    tree = settle_tree(settings, state, storage)
+    directory = settings.storage.directory
+    if state is None:
+        return MirrorStatus(directory, str(tree.layout), 0, 0, 0, None, None, (), 0, 0, clean=False)
+    try:
+        totals = state.totals()
+        last_run = state.last_run()
+        if last_run is not None:
+            last_run["started"], last_run["finished"] = _iso(last_run["started"]), _iso(last_run["finished"])
+        serial = state.get("root_serial")
+        return MirrorStatus(
+            directory,
+            str(tree.layout),
+            totals.projects,
+            totals.files,
+            totals.bytes,
+            int(serial) if serial else state.greatest_serial(),
+            last_run,
+            tuple(Failure(failing.name, failing.reason, failing.next_try) for failing in state.failing(FAILURES_TOLD)),
+            totals.failing,
+            totals.doomed,
+            state.get("clean") == "1",
+        )
+    finally:
+        state.close()
+
+
+def open_tree(settings: Settings) -> Tree:
+    """The tree of an existing mirror."""
+    state = _open_state(settings)
+    try:
+        storage = Storage(settings.storage.directory, settings.storage.staging, durable=False)
+        return settle_tree(settings, state, storage)
+    finally:
+        if state is not None:
+            state.close()
+
+
+def _iso(moment: float | None) -> str | None:
+    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

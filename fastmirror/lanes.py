@@ -1,0 +1,169 @@
+"""Two lanes of transfers, each with its budget: index pages, and files. Retries, back-off, timers.
+
+A transient failure is tried again after an exponential back-off with jitter; Retry-After is honoured, and an
+upstream that asks for less is reported to the parent, which lowers everyone's share.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import time
+from collections import deque
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastmirror.transport import Reply, Request, Transport
+
+_BACKOFF_FIRST_S = 0.5
+_BACKOFF_LONGEST_S = 30.0
+RETRY_AFTER_LONGEST_S = 300.0
+THROTTLES = frozenset({429, 503})
+
+
+class Lane(Enum):
+    """What a transfer brings, and so which budget it uses."""
+
+    INDEX = 0
+    FILE = 1
+
+
+class _Errand:
+    """A request on its way to its final reply."""
+
+    __slots__ = ("broken", "done", "lane", "make", "tries")
+
+    def __init__(
+        self,
+        lane: Lane,
+        make: Callable[[int], Request],
+        done: Callable[[Reply], None],
+        broken: Callable[[], None] | None,
+    ) -> None:
+        self.lane = lane
+        self.make = make
+        self.done = done
+        self.broken = broken
+        self.tries = 0
+
+
+class Lanes:
+    """Transfers under a budget. One owner; everything happens inside `poll`."""
+
+    def __init__(self, transport: Transport, tries: int) -> None:
+        self.transport = transport
+        self.throttled_s: float | None = None  # upstream asked for less: seconds to wait; the owner resets it
+        self._tries = tries
+        self._budget = {Lane.INDEX: 1, Lane.FILE: 1}
+        self._in_flight = {Lane.INDEX: 0, Lane.FILE: 0}
+        self._waiting: dict[Lane, deque[_Errand]] = {Lane.INDEX: deque(), Lane.FILE: deque()}
+        self._errands: dict[int, _Errand] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._token = 0
+        self._held_until = 0.0
+
+    def get(
+        self,
+        lane: Lane,
+        make: Callable[[int], Request],
+        done: Callable[[Reply], None],
+        broken: Callable[[], None] | None = None,
+    ) -> None:
+        """Ask for something.
+
+        `make` builds the request from its token at each try, `broken` is called after a try that another one
+        follows, `done` takes the last reply.
+        """
+        self._enqueue(_Errand(lane, make, done, broken))
+
+    def set_budget(self, index_transfers: int, file_transfers: int) -> None:
+        """How many transfers may be in flight; what is beyond a lowered budget ends by itself."""
+        self._budget = {Lane.INDEX: index_transfers, Lane.FILE: file_transfers}
+        self._dispatch()
+
+    def hold(self, seconds: float) -> None:
+        """Begin nothing for so long."""
+        self._held_until = max(self._held_until, time.monotonic() + seconds)
+        self.after(seconds, self._dispatch)
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Call `act` from a later poll."""
+        self._token += 1
+        heapq.heappush(self._timers, (time.monotonic() + seconds, self._token, act))
+
+    @property
+    def in_flight(self) -> int:
+        """Transfers in flight."""
+        return len(self._errands)
+
+    def free_index_transfers(self) -> int:
+        """How many more pages could be asked for now."""
+        return self._budget[Lane.INDEX] - self._in_flight[Lane.INDEX] - len(self._waiting[Lane.INDEX])
+
+    def poll(self, timeout_s: float) -> None:
+        """Move bytes; wait at most so long."""
+        if self._timers:
+            timeout_s = min(timeout_s, max(0.0, self._timers[0][0] - time.monotonic()))
+        for reply in self.transport.poll(timeout_s):
+            self._take(reply)
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()
+
+    def _enqueue(self, errand: _Errand) -> None:
+        self._waiting[errand.lane].append(errand)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        if self._held_until and time.monotonic() < self._held_until:
+            return
+        for lane, waiting in self._waiting.items():
+            while waiting and self._in_flight[lane] < self._budget[lane]:
+                errand = waiting.popleft()
+                self._token += 1
+                self._in_flight[lane] += 1
+                self._errands[self._token] = errand
+                errand.tries += 1
+                self.transport.start(errand.make(self._token))
+
+    def _take(self, reply: Reply) -> None:
+        errand = self._errands.pop(reply.token)
+        self._in_flight[errand.lane] -= 1
+        asked_to_wait = _retry_after_s(reply) if reply.status in THROTTLES else 0.0
+        if reply.status in THROTTLES:
+            self.throttled_s = max(self.throttled_s or 0.0, asked_to_wait)
+        if reply.retryable and errand.tries < self._tries:
+            if errand.broken is not None:
+                errand.broken()
+            backoff = min(_BACKOFF_FIRST_S * 2.0 ** (errand.tries - 1), _BACKOFF_LONGEST_S)
+            jittered = backoff * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
+            self.after(max(jittered, asked_to_wait), lambda: self._enqueue(errand))
+        else:
+            errand.done(reply)
+        self._dispatch()
+
+
+def _retry_after_s(reply: Reply) -> float:
+    """Retry-After in seconds, in either of its forms, within bounds; 0 if there is none."""
+    text = reply.headers.get("retry-after", "").strip()
+    if not text:
+        return 0.0
+    try:
+        seconds = float(text) if text.isdigit() else _seconds_until(text)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), RETRY_AFTER_LONGEST_S)
+
+
+def _seconds_until(text: str) -> float:
+    moment = parsedate_to_datetime(text)
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
+
+
+def failure_reason(reply: Reply) -> str:
+    """Why a reply is no success, for a person."""
+    return reply.error or f"HTTP status {reply.status}"

@@ -1,0 +1,163 @@
+"""Logs: one rotating file that every process of a run shares, and short lines for a person on stderr.
+
+Every logger is named ``fastmirror`` or below it. No line, in the file or on stderr, holds the credentials of
+a URL, and no text from upstream can forge a line or speak to the terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastmirror.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+    from fastmirror.settings import LogSettings
+
+ROOT = "fastmirror"
+
+# Greedy up to the last @ before the host's end, as URL parsers have it: a password may hold an @.
+_CREDENTIALS = re.compile(r"//[^/?#\s]*@")
+
+
+def mask(text: str) -> str:
+    """The text, without the credentials of the URLs in it."""
+    return _CREDENTIALS.sub("//***@", text) if "@" in text else text
+
+
+def clean(text: str) -> str:
+    """The text as one line that is safe to show: credentials masked, control characters escaped."""
+    text = mask(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def log_path(directory: str) -> Path:
+    """Where a mirror's log lies; the older ones beside it end in .1, .2 and so on."""
+    return Path(directory, ".fastmirror", "log", "fastmirror.log")
+
+
+def current_log() -> Path | None:
+    """The file that this process logs to; None if it logs to none."""
+    for handler in logging.getLogger(ROOT).handlers:
+        if isinstance(handler, logging.FileHandler):
+            return Path(handler.baseFilename)
+    return None
+
+
+def set_up(
+    directory: str | None,
+    settings: LogSettings | None,
+    *,
+    debug: bool = False,
+    stream: TextIO | None = None,
+    emit: Callable[[str], None] | None = None,
+) -> None:
+    """Send this process's log records to the mirror's log file, and the grave ones to a person.
+
+    directory: the mirror's, absolute; None, or no settings: no log file.
+    debug: DEBUG and above in the file, INFO and above for the person; else INFO and WARNING.
+    stream: where the person's lines go; None: nowhere. emit: writes one such line in the stream's stead
+    (Progress.note, so that a bar is not broken).
+
+    May be called again: the last call counts. A worker process, forked or spawned, calls it with the same
+    directory, settings and debug, and neither stream nor emit. Starts no thread. Raises StorageError if the
+    log's directory cannot be made.
+    """
+    root = logging.getLogger(ROOT)
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(logging.DEBUG if debug else logging.INFO)
+    root.propagate = False
+    if emit is None and stream is not None:
+        emit = _line_writer(stream)
+    if emit is not None:
+        root.addHandler(_PersonHandler(emit, debug=debug))
+    if directory is not None and settings is not None:
+        root.addHandler(_open_file(log_path(directory), settings, emit))
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
+
+
+def _line_writer(stream: TextIO) -> Callable[[str], None]:
+    def write(line: str) -> None:
+        stream.write(line + "\n")
+        stream.flush()
+
+    return write
+
+
+class _FileFormatter(logging.Formatter):
+    """2026-10-31T12:00:00.123Z INFO 4711 text, and the traceback below it."""
+
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(process)d %(message)s")
+        self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return clean(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask(super().format(record))
+
+
+class _PersonHandler(logging.Handler):
+    """fastmirror: warning: text. The traceback is shown only with debug."""
+
+    def __init__(self, emit: Callable[[str], None], *, debug: bool) -> None:
+        super().__init__(logging.INFO if debug else logging.WARNING)
+        self._emit_line = emit
+        self._debug = debug
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = clean(f"fastmirror: {record.levelname.lower()}: {record.getMessage()}")
+            if self._debug and record.exc_info:
+                line += "\n" + mask(_FileFormatter().formatException(record.exc_info)).rstrip("\n")
+            self._emit_line(line)
+        except OSError:
+            pass  # nobody reads stderr any more: no reason to end a run
+        except Exception:  # noqa: BLE001 - a handler never raises; logging words it
+            self.handleError(record)
+
+
+def _open_file(path: Path, settings: LogSettings, emit: Callable[[str], None] | None) -> logging.Handler:
+    """The rotating file behind a lock file, which makes it safe for many processes at once."""
+    from concurrent_log_handler import ConcurrentRotatingFileHandler
+
+    class SharedFile(ConcurrentRotatingFileHandler):
+        """A log that cannot be written (a full disk) is told once, and stops nothing."""
+
+        told = False
+
+        def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's name
+            if emit is not None and not self.told:
+                self.told = True
+                emit(clean(f"fastmirror: warning: cannot write the log: {sys.exc_info()[1]}"))
+
+    try:
+        os.makedirs(path.parent, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the log's directory ({error.strerror}): {str(path.parent)!r}") from error
+    handler = SharedFile(
+        path,
+        maxBytes=settings.max_bytes,
+        backupCount=settings.keep,
+        encoding="utf-8",
+        unicode_error_policy="replace",
+    )
+    handler.setFormatter(_FileFormatter())
+    return handler

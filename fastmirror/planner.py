@@ -1,0 +1,150 @@
+"""Which projects a run touches, and which files a project needs. Pure: mappings in, plans out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from fastmirror.layout import Layout, file_paths, metadata_path
+from fastmirror.model import File, Page, ProjectPlan, StoredFile, SyncPlan, Want
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from fastmirror.names import NormalizedName
+
+# A project's files go out in pieces from here on, so that no worker ends long after the others.
+PIECE_FILES = 64
+PIECE_BYTES = 256 << 20
+
+_RETRY_FIRST_S = 15 * 60.0
+_RETRY_LONGEST_S = 24 * 3600.0
+
+
+def plan_sync(
+    upstream: Mapping[NormalizedName, int | None], published: Mapping[NormalizedName, int | None]
+) -> SyncPlan:
+    """Return which projects to bring up to date and which are no longer listed.
+
+    Both map projects to serials. A serial that differs in either direction is a change; where upstream knows
+    no serials (None), every project has to be asked for.
+    """
+    update = {name: serial for name, serial in upstream.items() if serial is None or published.get(name, -1) != serial}
+    return SyncPlan(update, [name for name in published if name not in upstream])
+
+
+def removal_limit(total: int, least: int, chosen: int | None) -> int:
+    """How many removals a run may make: as the operator chose, else max(least, 1 % of the total)."""
+    return chosen if chosen is not None else max(least, total // 100)
+
+
+def retry_delay_s(failures_in_a_row: int) -> float:
+    """Seconds to wait before a failed project is tried again.
+
+    The next run tries again at once, later ones less and less often, once a day at the least.
+    """
+    if failures_in_a_row <= 1:
+        return 0.0
+    return float(min(_RETRY_FIRST_S * 2.0 ** min(failures_in_a_row - 2, 32), _RETRY_LONGEST_S))
+
+
+def upload_timestamp(file: File) -> float:
+    """A file's upload time (PEP 700) in seconds since the epoch; 0 where upstream does not say."""
+    text = file.keys.get("upload-time")
+    if not isinstance(text, str):
+        return 0.0
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def plan_project(
+    page: Page,
+    stored: Mapping[str, StoredFile],
+    *,
+    layout: Layout,
+    core_metadata: bool,
+    damaged: Collection[str] = (),
+) -> ProjectPlan:
+    """Return what to fetch, what stays and what goes, so that the tree holds what the page lists.
+
+    ``stored`` maps paths below ``web/`` to the project's files at rest. ``damaged`` names paths whose bytes
+    are known not to be what they should be: they are fetched again, and may be replaced.
+    """
+    fetch: list[Want] = []
+    keep: list[StoredFile] = []
+    named: set[str] = set()
+    for file in page.files:
+        metadata = file.metadata if core_metadata else None
+        paths = file_paths(layout, file.url, file.filename, file.digest)
+        at_rest = _stored_copy(stored, paths, file)
+        if at_rest is None or at_rest.path in damaged:
+            fetch.append(_want(file, paths, metadata, None, repair=at_rest is not None))
+            continue
+        named.add(at_rest.path)
+        if metadata is None:
+            keep.append(at_rest._replace(metadata=None) if at_rest.metadata else at_rest)
+        elif _has_metadata(at_rest, metadata, damaged):
+            keep.append(at_rest)
+        else:
+            repair = f"{at_rest.path}.metadata" in damaged
+            fetch.append(_want(file, paths, metadata, at_rest, repair=repair))
+    wanted_paths = {want.path for want in fetch} | {want.long_path for want in fetch} if fetch else set()
+    drop = [at_rest for path, at_rest in stored.items() if path not in named and path not in wanted_paths]
+    return ProjectPlan(fetch, keep, drop)
+
+
+def _stored_copy(stored: Mapping[str, StoredFile], paths: Sequence[str], file: File) -> StoredFile | None:
+    for path in paths:
+        at_rest = stored.get(path)
+        if at_rest is not None and (file.algorithm != "sha256" or at_rest.sha256 == file.digest):
+            return at_rest
+    return None
+
+
+def _has_metadata(at_rest: StoredFile, metadata: str, damaged: Collection[str]) -> bool:
+    if metadata_path(at_rest.path) is None:
+        return True
+    held = at_rest.metadata
+    return held is not None and metadata in ("", held) and f"{at_rest.path}.metadata" not in damaged
+
+
+def _want(file: File, paths: Sequence[str], metadata: str | None, stored: StoredFile | None, *, repair: bool) -> Want:
+    return Want(
+        file.filename,
+        file.url,
+        paths[0],
+        paths[1],
+        file.algorithm,
+        file.digest,
+        file.size,
+        upload_timestamp(file),
+        metadata,
+        stored,
+        repair,
+    )
+
+
+def needs_pieces(wants: Sequence[Want]) -> bool:
+    """Whether a project's files are to be shared among workers."""
+    return len(wants) > PIECE_FILES or sum(want.size or 0 for want in wants) > PIECE_BYTES
+
+
+def in_pieces(wants: Iterable[Want]) -> Iterator[tuple[Want, ...]]:
+    """Cut files to fetch into pieces of at most PIECE_FILES files and about PIECE_BYTES bytes.
+
+    A single file is never cut; large files come first, so that none is begun last.
+    """
+    piece: list[Want] = []
+    total = 0
+    for want in sorted(wants, key=lambda want: -(want.size or 0)):
+        size = want.size or 0
+        if piece and (len(piece) == PIECE_FILES or total + size > PIECE_BYTES):
+            yield tuple(piece)
+            piece, total = [], 0
+        piece.append(want)
+        total += size
+    if piece:
+        yield tuple(piece)

@@ -1,0 +1,110 @@
+"""Groups of projects on their way to being published: flush, rename the pages, flush, commit the rows.
+
+Only the parent does this, so no worker that outlives it publishes anything. While one group is flushed in a
+thread the next one gathers.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from fastmirror.model import Outcome
+    from fastmirror.state import RecordedJob, State
+    from fastmirror.storage import Storage
+
+_GROUP_PROJECTS = 512
+_GROUP_S = 2.0
+
+
+class Done(NamedTuple):
+    """An outcome and what the parent knows of its job."""
+
+    outcome: Outcome
+    job: RecordedJob
+
+
+class Publisher:
+    """Takes outcomes, and makes them durable, visible and recorded, in this order."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        state: State,
+        run: int,
+        recorded: Callable[[Sequence[Done]], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._storage = storage
+        self._state = state
+        self._run = run
+        self._recorded = recorded
+        self._wake = wake
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="publish")
+        self._waiting: list[Done] = []
+        self._since = 0.0
+        self._group: list[Done] = []
+        self._flight: Future[None] | None = None
+
+    def add(self, done: Done) -> None:
+        """Take an outcome whose files are in place and whose pages are staged."""
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.append(done)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was added is recorded."""
+        return not self._waiting and self._flight is None
+
+    def advance(self, *, hurry: bool) -> None:
+        """Record the group whose pages are out, and send the next one if it is due, or `hurry`.
+
+        Raises StorageError or OSError if the disk refused: nothing of that group is recorded.
+        """
+        if self._flight is not None and self._flight.done():
+            flight, self._flight = self._flight, None
+            group, self._group = self._group, []
+            flight.result()
+            with self._state.transaction():
+                self._state.record(group, time.time(), self._run)
+            self._recorded(group)
+        if self._flight is None and self._waiting and (hurry or self._is_due()):
+            self._group, self._waiting = self._waiting, []
+            if any(done.outcome.dropped for done in self._group):
+                with self._state.transaction():
+                    self._state.doom((done.outcome for done in self._group), time.time())
+            self._flight = self._thread.submit(self._publish, self._group)
+            self._flight.add_done_callback(lambda _: self._wake())
+
+    def finish(self) -> None:
+        """Record everything that was added."""
+        while not self.is_idle:
+            if self._flight is not None:
+                self._flight.exception()  # waits; advance raises it
+            self.advance(hurry=True)
+
+    def close(self) -> None:
+        """End the thread; what is not recorded is not."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _is_due(self) -> bool:
+        return len(self._waiting) >= _GROUP_PROJECTS or time.monotonic() - self._since >= _GROUP_S
+
+    def _publish(self, group: Sequence[Done]) -> None:
+        if not any(done.outcome.pages or done.outcome.fetched_files for done in group):
+            return
+        self._storage.flush()
+        renamed = False
+        for done in group:
+            for page in done.outcome.pages:
+                for staged, final in zip(page.staged, page.final, strict=True):
+                    self._storage.publish(staged, final)
+                    renamed = True
+        if renamed:
+            self._storage.flush()

@@ -1,0 +1,76 @@
+"""What upstream removed leaves the mirror: the root index first, then the page, then the disk."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fastmirror.layout import PageFormat, Tree
+from fastmirror.project import page_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastmirror.model import Outcome
+    from fastmirror.state import State
+    from fastmirror.storage import Storage
+
+_LOG = logging.getLogger(__name__)
+_PROJECTS_AT_ONCE = 500
+
+
+def retract(
+    gone: Sequence[Outcome], state: State, storage: Storage, tree: Tree, now: float, write_index: Callable[[], None]
+) -> None:
+    """Take projects out of the mirror; their files are doomed, and unlinked when their grace is over."""
+    with state.transaction():
+        state.unlist(outcome.name for outcome in gone)
+        state.doom(gone, now)
+    write_index()
+    storage.flush()
+    for outcome in gone:
+        _LOG.info("%s: gone upstream, removed", outcome.name)
+        for page_format in (PageFormat.JSON, PageFormat.HTML):
+            for path in page_paths(tree, outcome.name, page_format):
+                storage.remove(path)
+    storage.flush()
+    with state.transaction():
+        for outcome in gone:
+            state.forget(outcome.name)
+
+
+def unlink_doomed(state: State, storage: Storage, moment: float, limit: int) -> int:
+    """Unlink the files that no page has named since before this moment; returns how many the guard held back.
+
+    A file that some project names again, or names too, is spared.
+    """
+    due = state.doomed_before(moment)
+    if len(due) > limit:
+        return len(due)
+    if not due:
+        return 0
+    paths = {path for path, _ in due}
+    owners = sorted({project for _, project in due})
+    named: set[str] = set()
+    for start in range(0, len(owners), _PROJECTS_AT_ONCE):
+        named |= state.named(paths, by=owners[start : start + _PROJECTS_AT_ONCE])
+    shared = state.shared_paths(paths - named)
+    if shared:
+        named |= state.named(shared)
+    for path in sorted(paths - named):
+        if storage.remove(path):
+            _LOG.info("%s: unlinked", path)
+    with state.transaction():
+        state.spare(paths)
+    return 0
+
+
+def free_disputed(disputed: set[str], state: State, storage: Storage) -> set[str]:
+    """Unlink files that hold a name which another file wants, and that no project names; returns which.
+
+    Such files are left by a crash, or were there before the mirror.
+    """
+    if not disputed:
+        return set()
+    orphans = disputed - state.named(disputed)
+    return {path for path in orphans if storage.remove(path)}

@@ -1,0 +1,192 @@
+"""What a run did, would do, and has reached: as text for a person and as JSON for a program. No I/O."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from fastmirror.logs import clean
+from fastmirror.progress import human_bytes, human_time
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastmirror.inquiry import MirrorStatus, PlannedRun
+    from fastmirror.mirror import Failure, Summary
+
+_SHOWN_FAILURES = 10
+_SHOWN_NAMES = 10
+
+
+def summary_text(summary: Summary) -> str:
+    """The closing lines of a run; the last one says whether all that was planned is done."""
+    counts = [
+        (summary.updated, "updated"),
+        (summary.unchanged, "unchanged"),
+        (summary.removed, "removed"),
+        (summary.partial, "partial"),
+        (summary.failed, "failed"),
+        (summary.gone, "gone upstream"),
+    ]
+    always = ("updated", "removed", "failed")
+    lines = [
+        "projects: " + ", ".join(f"{count:,} {what}" for count, what in counts if count or what in always),
+        f"fetched: {_files(summary.files, summary.bytes)} in {human_time(summary.seconds)}{_rates(summary)}",
+        *_failure_lines(summary.failures, summary.failed + summary.partial),
+    ]
+    if summary.held_removals or summary.held_files:
+        held = _joined((summary.held_removals, "project", "projects"), (summary.held_files, "file", "files"))
+        lines.append(f"held back by the deletion guard: {held}")
+    lines.append(_verdict(summary))
+    return "\n".join(lines)
+
+
+def _rates(summary: Summary) -> str:
+    handled = summary.updated + summary.unchanged + summary.partial + summary.failed + summary.gone
+    if summary.seconds <= 0 or not handled:
+        return ""
+    speed = human_bytes(summary.bytes / summary.seconds)
+    return f" ({handled / summary.seconds:,.1f} projects/s, {speed}/s)"
+
+
+def _verdict(summary: Summary) -> str:
+    missing = [
+        f"{count:,} {what}"
+        for count, what in (
+            (summary.failed, "failed"),
+            (summary.partial, "partial"),
+            (summary.pending, "not yet done"),
+        )
+        if count
+    ]
+    if summary.held_removals or summary.held_files:
+        missing.append("removals held back")
+    if summary.error:
+        missing.append(clean(summary.error))
+    if missing or summary.exit_status:
+        reasons = ", ".join(missing) or f"exit status {summary.exit_status}"
+        return f"not complete: {reasons}"
+    serial = "" if summary.serial is None else f", serial {summary.serial}"
+    return f"complete{serial}"
+
+
+def plan_text(plan: PlannedRun) -> str:
+    """What a run would do."""
+    lines = []
+    if not plan.complete:
+        lines.append("the upstream's list of projects was not read: only what was asked for by name is planned")
+    again = f", of them {plan.retry:,} after a failure" if plan.retry else ""
+    lines.append(f"to update: {_plural(plan.update, 'project', 'projects')}{again}{_names(plan.names, plan.update)}")
+    held = ", which the deletion guard would hold back" if plan.held else ""
+    removals = len(plan.remove)
+    lines.append(f"to remove: {_plural(removals, 'project', 'projects')}{held}{_names(plan.remove, removals)}")
+    if plan.files is not None:
+        lines.append(f"to fetch: {_files(plan.files, plan.bytes)}")
+    if plan.complete and not plan.update and not plan.remove:
+        lines.append("nothing to do")
+    return "\n".join(lines)
+
+
+def plan_json(plan: PlannedRun) -> str:
+    """The plan as one JSON object, its keys named like the fields of PlannedRun."""
+    return _json(plan._asdict())
+
+
+def status_text(status: MirrorStatus) -> str:
+    """How complete and how fresh the mirror is, what failed and why, and when it is tried again."""
+    lines = [
+        f"mirror: {clean(status.directory)} ({status.layout} layout)",
+        f"holds: {_plural(status.projects, 'project', 'projects')}, {_files(status.files, status.bytes)}",
+        f"serial: {'none yet' if status.serial is None else status.serial}",
+        f"last run: {_last_run(status.last_run)}",
+    ]
+    if not status.clean:
+        lines.append("unfinished: the last run was cut off, or one is going on now; the next run mends what is left")
+    if status.doomed:
+        lines.append(f"to unlink: {_plural(status.doomed, 'file', 'files')}, when their grace is over")
+    lines.append(f"failing: {_plural(status.failing, 'project', 'projects')}")
+    lines += _failure_lines(status.failures, status.failing, shown=len(status.failures), where="")
+    return "\n".join(lines)
+
+
+def status_json(status: MirrorStatus) -> str:
+    """The status as one JSON object, its keys named like the fields of MirrorStatus; times are ISO, UTC."""
+    failures = [
+        {
+            "name": failure.name,
+            "reason": clean(failure.reason),
+            "next_try": None if failure.next_try is None else _iso(failure.next_try),
+        }
+        for failure in status.failures
+    ]
+    return _json({**status._asdict(), "failures": failures, "complete": is_complete(status)})
+
+
+def is_complete(status: MirrorStatus) -> bool:
+    """Whether the last run finished, did all it had to do, and left no project failing."""
+    return (
+        status.clean and not status.failing and status.last_run is not None and status.last_run.get("exit_status") == 0
+    )
+
+
+def _last_run(run: dict[str, Any] | None) -> str:
+    if run is None:
+        return "none yet"
+    started = clean(str(run.get("started")))
+    if run.get("finished") is None:
+        return f"began {started}, not finished"
+    counts = ", ".join(f"{run.get(key) or 0:,} {key}" for key in ("updated", "removed", "failed"))
+    fetched = _files(run.get("files") or 0, run.get("bytes") or 0)
+    seconds = human_time(run.get("seconds") or 0)
+    return (
+        f"{started} to {clean(str(run['finished']))}, exit status {run.get('exit_status')}:"
+        f" {counts}; {fetched} in {seconds}"
+    )
+
+
+def _failure_lines(
+    failures: Sequence[Failure],
+    total: int,
+    *,
+    shown: int = _SHOWN_FAILURES,
+    where: str = ": fastmirror status",
+) -> list[str]:
+    lines = []
+    for failure in failures[:shown]:
+        again = "" if failure.next_try is None else f" (next try {_iso(failure.next_try)})"
+        lines.append(f"  {clean(failure.name)}: {clean(failure.reason)}{again}")
+    more = max(total, len(failures)) - len(lines)
+    if lines and more > 0:
+        lines.append(f"  … and {more:,} more{where}")
+    return lines
+
+
+def _names(names: Sequence[str], total: int) -> str:
+    if not names:
+        return ""
+    text = " ".join(names[:_SHOWN_NAMES])
+    more = total - min(len(names), _SHOWN_NAMES)
+    return f"\n  {text}" + (f" … and {more:,} more" if more > 0 else "")
+
+
+def _files(count: int, size: int | None) -> str:
+    text = _plural(count, "file", "files")
+    return text if size is None else f"{text}, {human_bytes(size)}"
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _joined(*counts: tuple[int, str, str]) -> str:
+    return ", ".join(_plural(*count) for count in counts if count[0])
+
+
+def _iso(epoch: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+
+
+def _json(value: dict[str, Any]) -> str:
+    import orjson
+
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

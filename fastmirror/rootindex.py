@@ -1,0 +1,54 @@
+"""The root index, written from the state: streamed, so that a million projects need no memory."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from fastmirror.layout import PageFormat, index_path
+from fastmirror.simple import render_index_html, render_index_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from fastmirror.state import State
+    from fastmirror.storage import Storage
+
+
+def write_root_index(state: State, storage: Storage, formats: Iterable[PageFormat], serial: int | None) -> bool:
+    """Write the root index in these formats; whether it was another than the one in place.
+
+    The HTML form is one file with two names. A form whose bytes would be the same is not renamed into place.
+    """
+    formats = set(formats)
+    changed = False
+    if PageFormat.JSON in formats:
+        body = render_index_json(state.listed(), serial)
+        changed |= _write(state, storage, body, "json", (PageFormat.JSON,))
+    if PageFormat.HTML in formats:
+        body = render_index_html(name for name, _ in state.listed())
+        changed |= _write(state, storage, body, "html", (PageFormat.HTML, PageFormat.V1_HTML))
+    return changed
+
+
+def _write(state: State, storage: Storage, body: Iterator[bytes], kind: str, formats: tuple[PageFormat, ...]) -> bool:
+    staged = storage.new_staged()
+    digest = xxhash.xxh3_128()
+    with open(staged, "wb") as stream:
+        for chunk in body:
+            digest.update(chunk)
+            stream.write(chunk)
+    paths = [index_path(page_format) for page_format in formats]
+    key = f"index_{kind}"
+    if state.get(key) == digest.hexdigest() and all(storage.size(path) == os.stat(staged).st_size for path in paths):
+        storage.discard(staged)
+        return False
+    names = [staged, *(storage.link_staged(staged) for _ in paths[1:])]
+    storage.flush()
+    for name, path in zip(names, paths, strict=True):
+        storage.publish(name, path)
+    with state.transaction():
+        state.put({key: digest.hexdigest()})
+    return True

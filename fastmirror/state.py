@@ -1,0 +1,369 @@
+"""What is published, in SQLite: written by the parent alone, after what it says is durable.
+
+A project's files are kept packed in a table of their own, so that planning reads names and serials alone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from fastmirror.errors import StorageError
+from fastmirror.model import Known, Outcome, StoredFile
+from fastmirror.names import NormalizedName
+from fastmirror.planner import retry_delay_s
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+create table meta (key text primary key, value text not null) without rowid;
+create table project (
+    name text primary key,          -- normalised
+    serial integer,                 -- seen in the page that is published
+    etag text not null,             -- of the upstream's page
+    upstream_digest text not null,  -- xxh3 of the upstream's page
+    page_digest text not null,      -- xxh3 of the published pages; '' if none is
+    settings_digest text not null,  -- of what else shaped them
+    file_count integer not null,
+    byte_count integer not null,
+    outcome text not null,          -- the last status
+    reason text not null,
+    tries integer not null,         -- failures in a row
+    next_try real,                  -- epoch seconds; null if nothing is to be tried again
+    expected integer,               -- the serial that a failing project is to reach
+    verified_at real,               -- when every stored file was last hashed
+    checked_run integer,            -- the --force-check that has seen it
+    wanted_by text not null,        -- 'name' if asked for by name
+    listed integer not null         -- in the root index
+) without rowid;
+create index retry on project (next_try) where next_try is not null;
+create table stored (project text primary key, files blob not null);
+create table doomed (path text primary key, project text not null, since real not null) without rowid;
+create table shared (path text, project text, primary key (path, project)) without rowid;
+create table run (
+    id integer primary key, started real not null, finished real, exit_status integer, summary text
+);
+"""
+
+_RECORD = """
+insert into project values (:name, :serial, :etag, :upstream_digest, :page_digest, :settings_digest,
+    :file_count, :byte_count, :outcome, :reason, :tries, :next_try, :expected, :verified_at, :checked_run,
+    :wanted_by, :listed)
+on conflict (name) do update set serial = excluded.serial, etag = excluded.etag,
+    upstream_digest = excluded.upstream_digest, page_digest = excluded.page_digest,
+    settings_digest = excluded.settings_digest, file_count = excluded.file_count,
+    byte_count = excluded.byte_count, outcome = excluded.outcome, reason = excluded.reason,
+    tries = excluded.tries, next_try = excluded.next_try, expected = excluded.expected,
+    verified_at = coalesce(excluded.verified_at, verified_at),
+    checked_run = coalesce(excluded.checked_run, checked_run),
+    wanted_by = max(wanted_by, excluded.wanted_by), listed = excluded.listed
+"""
+_RECORD_FAILURE = """
+insert into project values (:name, null, '', '', '', '', 0, 0, 'failed', :reason, 1, :next_try, :expected, null,
+    :checked_run, :wanted_by, 0)
+on conflict (name) do update set outcome = 'failed', reason = excluded.reason, tries = :tries,
+    next_try = excluded.next_try, expected = excluded.expected,
+    checked_run = coalesce(excluded.checked_run, checked_run),
+    wanted_by = max(wanted_by, excluded.wanted_by)
+"""
+_RECORD_UNCHANGED = """
+update project set serial = coalesce(:serial, serial), etag = :etag, outcome = 'published', reason = '', tries = 0,
+    next_try = null, expected = null, wanted_by = max(wanted_by, :wanted_by) where name = :name
+"""
+_KNOWN = """
+select name, serial, etag, upstream_digest, page_digest, settings_digest, files, outcome, tries
+from project left join stored on stored.project = name where name in ({})
+"""
+
+
+class Totals(NamedTuple):
+    """What a mirror holds."""
+
+    projects: int  # with a published page
+    files: int
+    bytes: int
+    failing: int
+    doomed: int
+
+
+class FailingProject(NamedTuple):
+    """A project whose last outcome was not whole."""
+
+    name: str
+    outcome: str
+    reason: str
+    next_try: float | None
+
+
+class RecordedJob(NamedTuple):
+    """What the parent knows of a job beside its outcome."""
+
+    wanted: bool
+    forced: bool
+    tries: int  # failures in a row before this one
+    expected: int | None  # the serial that it was to reach
+
+
+def pack_files(files: Sequence[StoredFile]) -> bytes:
+    """Stored files as one value of the state."""
+    return zlib.compress(orjson.dumps([tuple(file) for file in files]), 1)
+
+
+def unpack_files(packed: bytes) -> list[StoredFile]:
+    """The stored files in one value of the state."""
+    return [StoredFile(*fields) for fields in orjson.loads(zlib.decompress(packed))] if packed else []
+
+
+@contextmanager
+def _translated(path: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StorageError(f"state cannot be used ({path}): {error}") from error
+
+
+class State:
+    """One mirror's state. Readers may open it while a run writes."""
+
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
+        self._path = path
+        with _translated(path):
+            if read_only:
+                self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+            else:
+                self._db = sqlite3.connect(path, isolation_level=None)
+                self._db.execute("pragma journal_mode = wal")
+                self._db.execute("pragma synchronous = full")
+            self._prepare(read_only=read_only)
+
+    def _prepare(self, *, read_only: bool) -> None:
+        if not self._db.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
+            if read_only:
+                raise StorageError(f"state is empty ({self._path})")
+            self._db.executescript(f"begin; {_SCHEMA} commit;")
+            self.put({"schema": str(SCHEMA_VERSION)})
+        schema = self.get("schema") or str(SCHEMA_VERSION)
+        if schema != str(SCHEMA_VERSION):
+            raise StorageError(f"state is of another version ({self._path}): {schema!r}, expected {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside is committed at once, durable when this returns."""
+        with _translated(self._path):
+            self._db.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("rollback")
+                raise
+            self._db.execute("commit")
+
+    def get(self, key: str) -> str | None:
+        """One fact about the mirror as a whole."""
+        row = self._db.execute("select value from meta where key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def put(self, facts: Mapping[str, str | None]) -> None:
+        """Keep facts about the mirror as a whole; None forgets one."""
+        for key, value in facts.items():
+            if value is None:
+                self._db.execute("delete from meta where key = ?", (key,))
+            else:
+                self._db.execute("insert or replace into meta values (?, ?)", (key, value))
+
+    def known(self, names: Sequence[NormalizedName]) -> dict[NormalizedName, Known]:
+        """What is held of each of these projects, some hundred at the most; names not held are left out."""
+        with _translated(self._path):
+            rows = self._db.execute(_KNOWN.format(",".join("?" * len(names))), names)
+            return {
+                NormalizedName(name): Known(serial, etag, upstream, page, settings, files or b"", outcome, tries)
+                for name, serial, etag, upstream, page, settings, files, outcome, tries in rows
+            }
+
+    def serials(self, names: Iterable[NormalizedName] | None = None) -> dict[NormalizedName, int | None]:
+        """Serials of the projects held, of all or of these."""
+        with _translated(self._path):
+            if names is None:
+                return dict(self._db.execute("select name, serial from project"))
+            found: dict[NormalizedName, int | None] = {}
+            for name in names:
+                found.update(self._db.execute("select name, serial from project where name = ?", (name,)))
+            return found
+
+    def listed(self) -> Iterator[tuple[NormalizedName, int | None]]:
+        """Projects of the root index with their serials, by name."""
+        with _translated(self._path):
+            yield from self._db.execute("select name, serial from project where listed order by name")
+
+    def due(self, now: float | None) -> dict[NormalizedName, int | None]:
+        """Projects to be tried again, with the serials to reach; None: all that are failing, due or not."""
+        with _translated(self._path):
+            return dict(
+                self._db.execute(
+                    "select name, expected from project where next_try <= ?",
+                    (float("inf") if now is None else now,),
+                )
+            )
+
+    def unchecked(self, run: int) -> list[NormalizedName]:
+        """Projects that this --force-check has not seen yet."""
+        with _translated(self._path):
+            rows = self._db.execute("select name from project where checked_run is not ?", (run,))
+            return [name for (name,) in rows]
+
+    def wanted_by_name(self) -> set[NormalizedName]:
+        """Projects that were asked for by name: they survive filters."""
+        with _translated(self._path):
+            return {name for (name,) in self._db.execute("select name from project where wanted_by = 'name'")}
+
+    def doom(self, outcomes: Iterable[Outcome], now: float) -> None:
+        """Note the files that a project's page no longer names, before that page is published."""
+        for outcome in outcomes:
+            since = 0.0 if outcome.hidden else now
+            self._db.executemany(
+                "insert into doomed values (?, ?, ?) on conflict do update set since = min(since, excluded.since)",
+                [(path, outcome.name, since) for path in outcome.dropped],
+            )
+
+    def record(self, done: Iterable[tuple[Outcome, RecordedJob]], now: float, run: int) -> None:
+        """Keep what became of projects whose pages are durable."""
+        for outcome, job in done:
+            if outcome.status == "gone":
+                self.forget(outcome.name)
+                continue
+            row = _row(outcome, job, now, run)
+            if outcome.status in {"failed", "unchanged"}:
+                self._db.execute(_RECORD_FAILURE if outcome.status == "failed" else _RECORD_UNCHANGED, row)
+                continue
+            self._db.execute(_RECORD, row)
+            if outcome.files is not None:
+                self._db.execute("insert or replace into stored values (?, ?)", (outcome.name, outcome.files))
+            if outcome.shared:
+                self._db.executemany(
+                    "insert or ignore into shared values (?, ?)",
+                    [(path, outcome.name) for path in outcome.shared],
+                )
+
+    def forget(self, name: str) -> None:
+        """Hold nothing of this project any more."""
+        self._db.execute("delete from project where name = ?", (name,))
+        self._db.execute("delete from stored where project = ?", (name,))
+
+    def unlist(self, names: Iterable[str]) -> None:
+        """Leave projects out of the root index from now on."""
+        self._db.executemany("update project set listed = 0 where name = ?", [(name,) for name in names])
+
+    def doomed_before(self, moment: float) -> list[tuple[str, str]]:
+        """Files whose grace is over, with the project that dropped each: (path, project)."""
+        with _translated(self._path):
+            return list(self._db.execute("select path, project from doomed where since <= ?", (moment,)))
+
+    def spare(self, paths: Iterable[str]) -> None:
+        """These are no longer to be removed: they are gone, or a page names them again."""
+        self._db.executemany("delete from doomed where path = ?", [(path,) for path in paths])
+        self._db.executemany("delete from shared where path = ?", [(path,) for path in paths])
+
+    def shared_paths(self, paths: Iterable[str]) -> set[str]:
+        """Those of these files that a project found in place when it came to store them."""
+        return {
+            path
+            for path in paths
+            if self._db.execute("select 1 from shared where path = ?", (path,)).fetchone() is not None
+        }
+
+    def named(self, paths: Collection[str], *, by: Collection[str] | None = None) -> set[str]:
+        """Those of these files that some project names; `by` says which projects to look at, None means all."""
+        found: set[str] = set()
+        with _translated(self._path):
+            if by is None:
+                blobs = self._db.execute("select files from stored")
+            else:
+                marks = ",".join("?" * len(by))
+                blobs = self._db.execute(f"select files from stored where project in ({marks})", tuple(by))  # noqa: S608
+            for (packed,) in blobs:
+                for file in unpack_files(packed):
+                    found.update(path for path in (file.path, f"{file.path}.metadata") if path in paths)
+        return found
+
+    def greatest_serial(self) -> int | None:
+        """The greatest serial of a published page."""
+        with _translated(self._path):
+            row = self._db.execute("select max(serial) from project").fetchone()
+            return int(row[0]) if row[0] is not None else None
+
+    def totals(self) -> Totals:
+        """What the mirror holds."""
+        with _translated(self._path):
+            row = self._db.execute(
+                "select count(nullif(page_digest, '')), sum(file_count), sum(byte_count), count(next_try) from project"
+            ).fetchone()
+            (doomed,) = self._db.execute("select count(*) from doomed").fetchone()
+            return Totals(row[0], row[1] or 0, row[2] or 0, row[3], doomed)
+
+    def failing(self, most: int) -> list[FailingProject]:
+        """Projects whose last outcome was not whole, those tried next first."""
+        with _translated(self._path):
+            rows = self._db.execute(
+                "select name, outcome, reason, next_try from project where next_try is not null"
+                " order by next_try, name limit ?",
+                (most,),
+            )
+            return [FailingProject(*row) for row in rows]
+
+    def begin_run(self, now: float) -> int:
+        """Note that a run began, and return its number."""
+        cursor = self._db.execute("insert into run (started) values (?)", (now,))
+        return int(cursor.lastrowid or 0)
+
+    def end_run(self, run: int, now: float, exit_status: int, summary: Mapping[str, Any]) -> None:
+        """Note how a run ended."""
+        self._db.execute(
+            "update run set finished = ?, exit_status = ?, summary = ? where id = ?",
+            (now, exit_status, orjson.dumps(summary).decode(), run),
+        )
+
+    def last_run(self) -> dict[str, Any] | None:
+        """The last run: started, finished (epoch seconds or None), exit_status, and its summary's keys."""
+        with _translated(self._path):
+            row = self._db.execute(
+                "select started, finished, exit_status, summary from run order by id desc limit 1"
+            ).fetchone()
+        if row is None:
+            return None
+        summary: dict[str, Any] = orjson.loads(row[3] or "{}")
+        return {"started": row[0], "finished": row[1], "exit_status": row[2]} | summary
+
+
+def _row(outcome: Outcome, job: RecordedJob, now: float, run: int) -> dict[str, Any]:
+    is_whole = outcome.status in {"published", "unchanged"}
+    tries = 0 if is_whole else job.tries + 1
+    return {
+        "name": outcome.name,
+        "serial": outcome.serial,
+        "etag": outcome.etag,
+        "upstream_digest": outcome.upstream_digest,
+        "page_digest": outcome.page_digest,
+        "settings_digest": outcome.settings_digest,
+        "file_count": outcome.file_count,
+        "byte_count": outcome.byte_count,
+        "outcome": outcome.status,
+        "reason": outcome.reason,
+        "tries": tries,
+        "next_try": None if is_whole else now + retry_delay_s(tries),
+        "expected": None if is_whole else job.expected,
+        "verified_at": now if job.forced and outcome.status == "published" else None,
+        "checked_run": run if job.forced else None,
+        "wanted_by": "name" if job.wanted else "",
+        "listed": int(bool(outcome.page_digest) and not outcome.hidden),
+    }

@@ -1,0 +1,308 @@
+"""Bytes at rest: staging, final names, flush, removal.
+
+Nothing is written under ``web/`` but by a rename from staging, which is on the same file system. A file's
+final name is created without replacing; a page's name is replaced in one step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from fastmirror.errors import SettingsError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OWN_DIRECTORY = ".fastmirror"
+_PARTIALS = "partial"
+_PARTIALS_KEPT_S = 5 * 24 * 3600.0
+_READ_BYTES = 1 << 20
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
+
+
+class Hash(Protocol):
+    """A digest in the making."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Take more bytes."""
+
+
+class Digest(NamedTuple):
+    """What a file at rest holds."""
+
+    sha256: str
+    size: int  # bytes
+
+
+class Storage:
+    """A mirror's tree and the staging area beside it. Every process opens its own."""
+
+    def __init__(self, directory: str, staging: str | None, *, durable: bool) -> None:
+        self.web = os.path.join(directory, "web")
+        self.own = os.path.join(directory, OWN_DIRECTORY)
+        self.staging = staging or os.path.join(self.own, "staging")
+        self._durable = durable
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._can_rename_exclusively = hasattr(self._libc, "renameat2")
+        self._desk = ""
+        self._staged = 0
+        self._flushed: list[int] = []
+
+    def prepare(self) -> None:
+        """Make the directories, once a run, under the lock; staging is swept, and partials kept some days.
+
+        Raises SettingsError where staging is on another file system than the tree.
+        """
+        for path in (
+            self._in_web("simple"),
+            self._in_web("packages"),
+            self.own,
+            self.staging,
+            self._partials(),
+        ):
+            os.makedirs(path, exist_ok=True)
+        self._require_one_file_system()
+        self._sweep()
+        devices: dict[int, int] = {}
+        for path in (self.web, self._in_web("simple"), self._in_web("packages"), self.own):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            if devices.setdefault(os.fstat(descriptor).st_dev, descriptor) != descriptor:
+                os.close(descriptor)
+        self._flushed = list(devices.values())
+
+    def open_desk(self) -> None:
+        """Write as this process from now on, in its own corner of staging; modes are 0644 and 0755."""
+        os.umask(0o022)
+        self._desk = os.path.join(self.staging, f"{os.getpid():x}")
+
+    def close(self) -> None:
+        """Close the descriptors that flush uses."""
+        for descriptor in self._flushed:
+            os.close(descriptor)
+        self._flushed = []
+
+    def new_staged(self) -> str:
+        """A fresh path in staging."""
+        if not self._staged:
+            os.makedirs(self._desk, exist_ok=True)
+        self._staged += 1
+        return f"{self._desk}/{self._staged:x}"
+
+    def write_staged(self, data: bytes) -> str:
+        """Write a page to staging and return its path."""
+        path = self.new_staged()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            write_all(descriptor, data)
+        finally:
+            os.close(descriptor)
+        return path
+
+    def link_staged(self, staged: str) -> str:
+        """Give a staged page a second name in staging; a copy where the file system has no hard links."""
+        path = self.new_staged()
+        try:
+            os.link(staged, path)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EMLINK, *_UNSUPPORTED):
+                raise
+            shutil.copyfile(staged, path)
+        return path
+
+    def place(self, staged: str, path: str, *, replace: bool = False) -> bool:
+        """Give a staged file its final name below ``web/``; False if that name is taken, and it stays staged."""
+        final = self._in_web(path)
+        try:
+            return self._rename(staged, final, replace=replace)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(final), exist_ok=True)
+            return self._rename(staged, final, replace=replace)
+
+    def publish(self, staged: str, path: str) -> None:
+        """Let a staged page take the place of the one below ``web/``, if there is one.
+
+        A staged page that is no longer there was renamed before: a repetition is harmless.
+        """
+        self.place(staged, path, replace=True)
+
+    def discard(self, staged: str) -> None:
+        """Remove something from staging, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(staged)
+
+    def remove(self, path: str) -> bool:
+        """Remove a file or page below ``web/`` and the directories that it leaves empty; False if it was gone."""
+        final = self._in_web(path)
+        try:
+            os.unlink(final)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        parent = os.path.dirname(path)
+        while parent.count("/") >= 1:
+            try:
+                os.rmdir(self._in_web(parent))
+            except OSError:
+                break
+            parent = os.path.dirname(parent)
+        return True
+
+    def keep_fact(self, path: str, text: str) -> None:
+        """Put a small file into the mirror's directory, outside ``web/``, in one step."""
+        final = os.path.join(os.path.dirname(self.web), path)
+        with open(f"{final}.new", "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(f"{final}.new", final)
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes below ``web/``; None if there are none."""
+        try:
+            with open(self._in_web(path), "rb") as stream:
+                return stream.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def size(self, path: str) -> int | None:
+        """Size in bytes of a file below ``web/``; None if there is no such file."""
+        try:
+            return os.stat(self._in_web(path)).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def digest(self, path: str) -> Digest | None:
+        """Hash a file below ``web/``; None if there is none."""
+        try:
+            descriptor = os.open(self._in_web(path), os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            digest = hashlib.sha256()
+            size = hash_descriptor(descriptor, [digest])
+            return Digest(digest.hexdigest(), size)
+        finally:
+            os.close(descriptor)
+
+    def partial(self, digest: str) -> str:
+        """Where the beginning of a file with this digest is kept between tries."""
+        return os.path.join(self._partials(), digest)
+
+    def open_partial(self, digest: str, *, create: bool = False) -> tuple[int, int]:
+        """Open a partial for this process alone: (descriptor, bytes that it holds).
+
+        The descriptor is -1 where there is none, or where another process is at it. With `create` it is made,
+        and emptied.
+        """
+        try:
+            descriptor = os.open(self.partial(digest), os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
+        except FileNotFoundError:
+            return -1, 0
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if create:
+                os.ftruncate(descriptor, 0)
+            size = os.fstat(descriptor).st_size
+        except BlockingIOError:
+            os.close(descriptor)
+            return -1, 0
+        if not size and not create:
+            os.close(descriptor)
+            return -1, 0
+        return descriptor, size
+
+    def flush(self) -> None:
+        """Make all that was written and renamed before durable. Raises StorageError if the disk could not.
+
+        One syncfs per file system, not one fsync per file; ``sync`` where there is no syncfs.
+        """
+        if not self._durable:
+            return
+        if not hasattr(self._libc, "syncfs"):
+            os.sync()
+            return
+        for descriptor in self._flushed:
+            if self._libc.syncfs(descriptor) != 0:
+                code = ctypes.get_errno()
+                raise StorageError(f"flush failed: {os.strerror(code)}")
+
+    def free_bytes(self) -> int:
+        """Bytes that may still be written where the tree is."""
+        facts = os.statvfs(self._in_web("packages"))
+        return facts.f_bavail * facts.f_frsize
+
+    def _in_web(self, path: str) -> str:
+        return f"{self.web}/{path}"
+
+    def _partials(self) -> str:
+        return os.path.join(self.staging, _PARTIALS)
+
+    def _rename(self, staged: str, final: str, *, replace: bool) -> bool:
+        if replace:
+            os.replace(staged, final)
+            return True
+        if self._can_rename_exclusively:
+            old, new = os.fsencode(staged), os.fsencode(final)
+            if self._libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, _RENAME_NOREPLACE) == 0:
+                return True
+            code = ctypes.get_errno()
+            if code == errno.EEXIST:
+                return False
+            if code not in _UNSUPPORTED:
+                raise OSError(code, os.strerror(code), final)
+            self._can_rename_exclusively = False
+        try:
+            os.link(staged, final)
+        except FileExistsError:
+            return False
+        os.unlink(staged)
+        return True
+
+    def _require_one_file_system(self) -> None:
+        device = os.stat(self.staging).st_dev
+        for name in ("simple", "packages"):
+            path = self._in_web(name)
+            if os.stat(path).st_dev != device:
+                raise SettingsError(
+                    f"staging is on another file system than {path}"
+                    f" (hint: add to [mirror]: staging = {os.path.dirname(os.path.realpath(path))}/.staging)"
+                )
+
+    def _sweep(self) -> None:
+        for entry in os.scandir(self.staging):
+            if entry.name == _PARTIALS:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+        oldest = time.time() - _PARTIALS_KEPT_S
+        for entry in os.scandir(self._partials()):
+            if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                os.unlink(entry.path)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte; the kernel may take fewer at a time than it is given."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, data[written:])
+
+
+def hash_descriptor(descriptor: int, digests: Sequence[Hash]) -> int:
+    """Feed an open file, from where it stands to its end, to these digests; return its bytes."""
+    size = 0
+    buffer = bytearray(_READ_BYTES)
+    view = memoryview(buffer)
+    while count := os.readv(descriptor, [buffer]):
+        for digest in digests:
+            digest.update(view[:count])
+        size += count
+    return size

@@ -1,0 +1,375 @@
+"""The hot lane: libcurl's multi interface in one event loop.
+
+libcurl says which sockets to wait for and when its next time-out is due; this module waits, hands it the
+events and takes the transfers that ended. The stall clock is ours, and counts only time spent in here: an
+owner that was busy parsing is no reason to blame the upstream.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pycurl
+
+from fastmirror import __version__
+from fastmirror.transport import (
+    LEAST_BYTES_PER_SECOND,
+    MAX_REDIRECTS,
+    Reply,
+    Request,
+    ca_bundle,
+    is_retryable_status,
+    origin,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastmirror.settings import UpstreamSettings
+    from fastmirror.transport import Sink
+
+USER_AGENT = f"fastmirror/{__version__} ({pycurl.version.split()[1]})"
+
+# Endings that another try would only repeat.
+_FINAL = {
+    pycurl.E_UNSUPPORTED_PROTOCOL: "redirected to another protocol",
+    pycurl.E_URL_MALFORMAT: "malformed URL",
+    pycurl.E_TOO_MANY_REDIRECTS: "redirected too often",
+    pycurl.E_FILESIZE_EXCEEDED: "larger than allowed",
+}
+_EVENTS = {
+    pycurl.POLL_IN: selectors.EVENT_READ,
+    pycurl.POLL_OUT: selectors.EVENT_WRITE,
+    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
+}
+# A rate limit lets this many seconds' worth of bytes through in one go.
+_BURST_S = 0.25
+
+
+class _Transfer:
+    """One GET in flight."""
+
+    __slots__ = (
+        "begun", "chunks", "error", "handle", "lines", "moved", "paused", "rate", "request", "since", "size",
+    )  # fmt: skip
+
+    def __init__(self, request: Request, handle: pycurl.Curl, clock: float, rate: _Rate | None) -> None:
+        self.request = request
+        self.handle = handle
+        self.lines: list[bytes] = []  # of the headers, as they came, of every response on the way
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self.error = ""
+        self.begun = False
+        self.paused = False
+        self.moved = 0  # bytes in this stall window
+        self.since = clock  # when the window began
+        self.rate = rate
+
+    def write(self, chunk: bytes) -> int | None:
+        """libcurl's write callback: None for "taken", a pause, or -1 to end the transfer."""
+        size = self.size + len(chunk)
+        if size > self.request.limit:
+            self.error = f"larger than allowed ({self.request.limit} bytes)"
+            return -1
+        sink = self.request.sink
+        if sink is None:
+            self.chunks.append(chunk)
+        else:
+            refusal = self._feed(sink, chunk)
+            if refusal is not None:
+                return refusal
+        self.size = size
+        self.moved += len(chunk)
+        if self.rate is not None:
+            self.rate.spend(len(chunk))
+        return None
+
+    def _feed(self, sink: Sink, chunk: bytes) -> int | None:
+        if not self.begun:
+            status, headers = parse_headers(self.lines)
+            if not 200 <= status < 300:
+                return None
+            self.begun = True
+            self.error = sink.begin(status, headers) or ""
+            if self.error:
+                return -1
+        if (self.rate is not None and self.rate.is_spent()) or not sink.feed(chunk):
+            self.paused = True
+            return pycurl.WRITEFUNC_PAUSE
+        return None
+
+
+class _Rate:
+    """Bytes that may still come, refilled by the clock."""
+
+    def __init__(self, bytes_per_second: float) -> None:
+        self.bytes_per_second = bytes_per_second
+        self.balance = bytes_per_second * _BURST_S
+        self.at = time.monotonic()
+
+    def refill(self) -> None:
+        now = time.monotonic()
+        earned = (now - self.at) * self.bytes_per_second
+        self.balance = min(self.balance + earned, self.bytes_per_second * _BURST_S)
+        self.at = now
+
+    def spend(self, size: int) -> None:
+        self.balance -= size
+
+    def is_spent(self) -> bool:
+        return self.balance <= 0
+
+
+def parse_headers(lines: list[bytes]) -> tuple[int, dict[str, str]]:
+    """Status and headers (names in lower case) of the last response in these raw header lines."""
+    status = 0
+    headers: dict[str, str] = {}
+    for line in lines:
+        if line.startswith(b"HTTP/"):
+            fields = line.split(None, 2)
+            status = int(fields[1]) if len(fields) > 1 and fields[1].isdigit() else 0
+            headers = {}
+        else:
+            name, colon, value = line.partition(b":")
+            if colon:
+                headers[name.decode("latin-1").lower()] = value.strip().decode("latin-1")
+    return status, headers
+
+
+class CurlTransport:
+    """A Transport over pycurl; see fastmirror.transport.Transport for what its methods promise."""
+
+    def __init__(self, settings: UpstreamSettings, connections: int) -> None:
+        self._settings = settings
+        self._authorised = origin(settings.master)
+        self._ca_bundle = ca_bundle(settings.ca_bundle)
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._registered: set[int] = set()
+        self._deadline: float | None = None
+        self._transfers: dict[int, _Transfer] = {}
+        self._by_handle: dict[pycurl.Curl, _Transfer] = {}
+        self._free: dict[bool, list[pycurl.Curl]] = {True: [], False: []}
+        self._clock = 0.0  # seconds spent in poll
+        self._checked = 0.0
+        self._rate: _Rate | None = None
+        self._failed: list[Reply] = []
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+        self._alarm, self._bell = socket.socketpair()
+        self._alarm.setblocking(False)
+        self._bell.setblocking(False)
+        self.watch(self._alarm.fileno(), self._silence)
+
+    def start(self, request: Request) -> None:
+        """Begin a transfer; its Reply comes out of a later poll."""
+        free = self._free[request.compressed]
+        handle = free.pop() if free else self._new_handle(compressed=request.compressed)
+        transfer = _Transfer(request, handle, self._clock, self._rate if request.sink is not None else None)
+        secure = request.url[:6].lower() == "https:"
+        try:
+            handle.setopt(pycurl.URL, request.url)
+            handle.setopt(
+                pycurl.REDIR_PROTOCOLS,
+                pycurl.PROTO_HTTPS if secure else pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
+            )
+            handle.setopt(pycurl.HTTPHEADER, list(request.headers))
+            handle.setopt(pycurl.WRITEFUNCTION, transfer.write)
+            handle.setopt(pycurl.HEADERFUNCTION, transfer.lines.append)
+            handle.setopt(pycurl.MAXFILESIZE_LARGE, request.limit)
+            self._set_credentials(handle, request.url)
+        except (pycurl.error, UnicodeError, ValueError) as error:
+            free.append(handle)
+            self._failed.append(Reply(request.token, 0, {}, b"", f"malformed URL: {error}", retryable=False))
+            return
+        self._transfers[request.token] = self._by_handle[handle] = transfer
+        self._multi.add_handle(handle)
+
+    def poll(self, timeout_s: float) -> list[Reply]:
+        """Move bytes, wait at most so long for something to happen, and return the transfers that ended."""
+        begun = time.monotonic()
+        wait = 0.0 if self._failed else timeout_s
+        if self._deadline is not None:
+            wait = min(wait, max(0.0, self._deadline - begun))
+        if self._rate is not None:
+            wait = min(wait, _BURST_S / 4)
+        events = self._selector.select(wait)
+        acted = False
+        for key, mask in events:
+            ready = self._watched.get(key.fd)
+            if ready is not None:
+                ready()
+                continue
+            acted = True
+            self._multi.socket_action(
+                key.fd,
+                (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0)
+                | (pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0),
+            )
+        now = time.monotonic()
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            acted = True
+        if self._rate is not None:
+            self._go_on_within_rate(self._rate)
+            acted = True
+        self._clock += now - begun
+        replies, self._failed = self._failed, []
+        if self._clock - self._checked >= 1.0:
+            self._checked = self._clock
+            replies += self._stalled()
+        if acted:
+            replies += self._ended()
+        return replies
+
+    def resume(self, token: int) -> None:
+        """Go on with a transfer whose sink did not take a chunk."""
+        transfer = self._transfers.get(token)
+        if transfer is not None and transfer.paused:
+            transfer.paused = False
+            transfer.since, transfer.moved = self._clock, 0
+            transfer.handle.pause(pycurl.PAUSE_CONT)
+
+    def cancel(self, token: int) -> None:
+        """End a transfer without a Reply; its connection is closed."""
+        transfer = self._transfers.pop(token, None)
+        if transfer is not None:
+            del self._by_handle[transfer.handle]
+            self._multi.remove_handle(transfer.handle)
+            transfer.handle.close()
+
+    def watch(self, descriptor: int, ready: Callable[[], None] | None) -> None:
+        """Call `ready` from `poll` whenever the descriptor can be read; None ends the watch."""
+        if ready is None:
+            del self._watched[descriptor]
+            self._selector.unregister(descriptor)
+        else:
+            if descriptor not in self._watched:
+                self._selector.register(descriptor, selectors.EVENT_READ)
+            self._watched[descriptor] = ready
+
+    def wake(self) -> None:
+        """Make a poll that waits return."""
+        try:
+            self._bell.send(b"\0")
+        except BlockingIOError:
+            return  # it rings already
+
+    def limit_rate(self, bytes_per_second: float | None) -> None:
+        """Let this transport's files together bring so much at most; for transfers begun from now on."""
+        self._rate = _Rate(bytes_per_second) if bytes_per_second else None
+
+    def close(self) -> None:
+        """End all transfers and connections."""
+        for token in list(self._transfers):
+            self.cancel(token)
+        for handles in self._free.values():
+            for handle in handles:
+                handle.close()
+        self._multi.close()
+        self._selector.close()
+        self._alarm.close()
+        self._bell.close()
+
+    def _silence(self) -> None:
+        try:
+            while self._alarm.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def _new_handle(self, *, compressed: bool) -> pycurl.Curl:
+        handle = pycurl.Curl()
+        handle.setopt(pycurl.USERAGENT, USER_AGENT)
+        handle.setopt(pycurl.NOSIGNAL, 1)
+        handle.setopt(pycurl.NOPROGRESS, 1)
+        handle.setopt(pycurl.FOLLOWLOCATION, 1)
+        handle.setopt(pycurl.MAXREDIRS, MAX_REDIRECTS)
+        handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._settings.timeout_s * 1000))
+        handle.setopt(pycurl.BUFFERSIZE, 256 << 10)
+        handle.setopt(pycurl.TCP_KEEPALIVE, 1)
+        if compressed:
+            handle.setopt(pycurl.ENCODING, "gzip")
+        if self._settings.proxy:
+            handle.setopt(pycurl.PROXY, self._settings.proxy)
+        if self._ca_bundle:
+            handle.setopt(pycurl.CAINFO, self._ca_bundle)
+        return handle
+
+    def _set_credentials(self, handle: pycurl.Curl, url: str) -> None:
+        if self._settings.credentials is None:
+            return
+        if origin(url) == self._authorised:
+            handle.setopt(pycurl.HTTPAUTH, pycurl.HTTPAUTH_BASIC)
+            handle.setopt(pycurl.USERPWD, ":".join(self._settings.credentials))
+        else:
+            handle.unsetopt(pycurl.USERPWD)
+
+    def _on_socket(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
+        if what == pycurl.POLL_REMOVE:
+            if descriptor in self._registered:
+                self._registered.discard(descriptor)
+                self._selector.unregister(descriptor)
+        elif descriptor in self._registered:
+            self._selector.modify(descriptor, _EVENTS[what])
+        else:
+            self._registered.add(descriptor)
+            self._selector.register(descriptor, _EVENTS[what])
+
+    def _on_timer(self, timeout_ms: int) -> None:
+        self._deadline = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+
+    def _go_on_within_rate(self, rate: _Rate) -> None:
+        rate.refill()
+        for token, transfer in list(self._transfers.items()):
+            if rate.is_spent():
+                return
+            if transfer.paused and transfer.rate is not None:
+                self.resume(token)
+
+    def _ended(self) -> list[Reply]:
+        replies: list[Reply] = []
+        queued = 1
+        while queued:
+            queued, good, bad = self._multi.info_read()
+            replies += [self._finish(handle, 0, "") for handle in good]
+            replies += [self._finish(handle, code, message) for handle, code, message in bad]
+        return replies
+
+    def _finish(self, handle: pycurl.Curl, code: int, message: str) -> Reply:
+        transfer = self._by_handle.pop(handle)
+        del self._transfers[transfer.request.token]
+        self._multi.remove_handle(handle)
+        self._free[transfer.request.compressed].append(handle)
+        status, headers = parse_headers(transfer.lines)
+        error, retryable = "", is_retryable_status(status)
+        if transfer.error:
+            error, retryable = transfer.error, False
+        elif code:
+            error, retryable = _FINAL.get(code) or message or f"libcurl's error {code}", code not in _FINAL
+        elif transfer.request.sink is not None and not transfer.begun and 200 <= status < 300:
+            error = transfer.request.sink.begin(status, headers) or ""  # an empty body calls nothing
+        body = transfer.chunks[0] if len(transfer.chunks) == 1 else b"".join(transfer.chunks)
+        return Reply(transfer.request.token, status, headers, body, error, retryable)
+
+    def _stalled(self) -> list[Reply]:
+        window = self._settings.timeout_s
+        replies = []
+        for token, transfer in list(self._transfers.items()):
+            if transfer.paused or self._clock - transfer.since < window:
+                continue
+            if transfer.moved < LEAST_BYTES_PER_SECOND * window:
+                self.cancel(token)
+                reason = f"stalled: {transfer.moved} bytes in {window:g} s"
+                replies.append(Reply(token, 0, {}, b"", reason, retryable=True))
+            else:
+                transfer.since, transfer.moved = self._clock, 0
+        return replies

@@ -1,0 +1,307 @@
+"""The control lane, over requests: what is asked for once a run; and a Transport on the same footing.
+
+SessionTransport serves where pycurl has no wheel: a few threads that only move bytes.
+"""
+
+from __future__ import annotations
+
+import queue
+import selectors
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin
+
+import requests
+import requests.adapters
+import requests.utils
+import urllib3
+
+from fastmirror import __version__
+from fastmirror.transport import (
+    LEAST_BYTES_PER_SECOND,
+    MAX_REDIRECTS,
+    Reply,
+    Request,
+    ca_bundle,
+    is_retryable_status,
+    origin,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fastmirror.settings import UpstreamSettings
+    from fastmirror.transport import Sink
+
+_CHUNK = 64 << 10
+_THREADS = 32
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Session:
+    """Blocking GETs, bounded like those of the hot lane. One per thread at a time."""
+
+    def __init__(self, settings: UpstreamSettings, connections: int = 4) -> None:
+        self._settings = settings
+        self._authorised = origin(settings.master)
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers.clear()
+        self._session.headers["User-Agent"] = f"fastmirror/{__version__} (requests/{requests.__version__})"
+        self._session.verify = ca_bundle(settings.ca_bundle) or True
+        adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=connections)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        self._proxies: dict[str, dict[str, str]] = {}
+
+    def get(
+        self,
+        request: Request,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        wait: Callable[[], None] = lambda: None,
+    ) -> Reply:
+        """Do one GET whole; never raises for what the network does.
+
+        `is_cancelled` is asked between chunks; `wait` is called when the sink does not take a chunk, and
+        returns when it is to be offered again.
+        """
+        try:
+            return self._get(request, is_cancelled, wait)
+        except (requests.TooManyRedirects, requests.exceptions.InvalidURL, UnicodeError) as error:
+            return _failure(request, str(error), retryable=False)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            return _failure(request, f"{type(error).__name__}: {error}", retryable=True)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._session.close()
+
+    def _get(self, request: Request, is_cancelled: Callable[[], bool], wait: Callable[[], None]) -> Reply:
+        url = request.url
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._send(url, request)
+            target = response.headers.get("location")
+            if response.status_code not in _REDIRECTS or not target:
+                with response:
+                    return _take(request, response, self._settings.timeout_s, is_cancelled, wait)
+            response.close()
+            target = urljoin(url, target)
+            if not target.startswith("https:" if url.startswith("https:") else ("http:", "https:")):
+                return _failure(request, "redirected to another protocol", retryable=False)
+            url = target
+        return _failure(request, "redirected too often", retryable=False)
+
+    def _send(self, url: str, request: Request) -> requests.Response:
+        headers: dict[str, str | bytes | None] = {"Accept-Encoding": "gzip" if request.compressed else "identity"}
+        headers |= {name: value.strip() for name, _, value in (line.partition(":") for line in request.headers)}
+        authorised = self._settings.credentials and origin(url) == self._authorised
+        return self._session.get(
+            url,
+            headers=headers,
+            stream=True,
+            timeout=self._settings.timeout_s,
+            allow_redirects=False,
+            proxies=self._proxies_for(url),
+            auth=self._settings.credentials if authorised else None,
+        )
+
+    def _proxies_for(self, url: str) -> dict[str, str]:
+        host = origin(url)
+        found = self._proxies.get(host)
+        if found is None:
+            if self._settings.proxy:
+                found = {"http": self._settings.proxy, "https": self._settings.proxy}
+            else:
+                found = dict(requests.utils.get_environ_proxies(url))
+            self._proxies[host] = found
+        return found
+
+
+def _failure(request: Request, reason: str, *, retryable: bool) -> Reply:
+    return Reply(request.token, 0, {}, b"", reason, retryable)
+
+
+def _take(
+    request: Request,
+    response: requests.Response,
+    window_s: float,
+    is_cancelled: Callable[[], bool],
+    wait: Callable[[], None],
+) -> Reply:
+    status = response.status_code
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    sink = request.sink if 200 <= status < 300 else None
+    chunks: list[bytes] = []
+    size, moved, since = 0, 0, time.monotonic()
+    refusal = sink.begin(status, headers) if sink is not None else None
+    if refusal:
+        return Reply(request.token, status, headers, b"", refusal, retryable=False)
+    for chunk in response.raw.stream(_CHUNK, decode_content=request.compressed):
+        size += len(chunk)
+        moved += len(chunk)
+        if size > request.limit:
+            error = f"larger than allowed ({request.limit} bytes)"
+            return Reply(request.token, status, headers, b"", error, retryable=False)
+        if is_cancelled():
+            return Reply(request.token, status, headers, b"", "cancelled", retryable=False)
+        if sink is not None:
+            while not sink.feed(chunk):
+                wait()
+                if is_cancelled():
+                    return Reply(request.token, status, headers, b"", "cancelled", retryable=False)
+                since, moved = time.monotonic(), 0
+        elif request.sink is None:
+            chunks.append(chunk)
+        if time.monotonic() - since >= window_s:
+            if moved < LEAST_BYTES_PER_SECOND * window_s:
+                error = f"stalled: {moved} bytes in {window_s:g} s"
+                return Reply(request.token, status, headers, b"", error, retryable=True)
+            since, moved = time.monotonic(), 0
+    return Reply(request.token, status, headers, b"".join(chunks), "", is_retryable_status(status))
+
+
+class _Flight:
+    """One transfer on its thread."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.resumed = threading.Event()
+        self.ended = threading.Event()
+
+    def wait(self) -> None:
+        """Wait until the sink's owner resumes, or cancels."""
+        self.resumed.wait()
+        self.resumed.clear()
+
+
+class _Pace:
+    """A rate limit shared by all threads: each byte earns a moment at which the next may come."""
+
+    def __init__(self) -> None:
+        self.bytes_per_second: float | None = None
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def delay(self, size: int) -> float:
+        """Seconds to wait before `size` more bytes are taken."""
+        if self.bytes_per_second is None:
+            return 0.0
+        with self._lock:
+            now = time.monotonic()
+            self._next = max(self._next, now) + size / self.bytes_per_second
+            return self._next - now
+
+
+class _Paced:
+    """A sink that takes its bytes at the rate allowed."""
+
+    def __init__(self, sink: Sink, pace: _Pace) -> None:
+        self._sink = sink
+        self._pace = pace
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> str | None:
+        """Pass on."""
+        return self._sink.begin(status, headers)
+
+    def feed(self, chunk: bytes) -> bool:
+        """Pass on, after the pause that the rate asks for."""
+        delay = self._pace.delay(len(chunk))
+        if delay:
+            time.sleep(delay)
+        return self._sink.feed(chunk)
+
+
+class SessionTransport:
+    """A Transport over requests and threads; see fastmirror.transport.Transport for what is promised."""
+
+    def __init__(self, settings: UpstreamSettings, connections: int) -> None:
+        self._session = Session(settings, min(connections, _THREADS))
+        self._threads = ThreadPoolExecutor(min(connections, _THREADS), thread_name_prefix="transfer")
+        self._flights: dict[int, _Flight] = {}
+        self._done: queue.SimpleQueue[tuple[_Flight, Reply]] = queue.SimpleQueue()
+        self._selector = selectors.DefaultSelector()
+        self._alarm, self._bell = socket.socketpair()
+        self._alarm.setblocking(False)
+        self._bell.setblocking(False)
+        self._selector.register(self._alarm, selectors.EVENT_READ, self._silence)
+        self._pace = _Pace()
+
+    def start(self, request: Request) -> None:
+        """Begin a transfer; its Reply comes out of a later poll."""
+        flight = self._flights[request.token] = _Flight()
+        self._threads.submit(self._fly, request, flight)
+
+    def poll(self, timeout_s: float) -> list[Reply]:
+        """Wait at most so long for something to happen, and return the transfers that ended."""
+        wait = timeout_s if self._done.empty() else 0.0
+        for key, _ in self._selector.select(wait):
+            key.data()
+        replies = []
+        while not self._done.empty():
+            flight, reply = self._done.get()
+            if self._flights.get(reply.token) is flight:
+                del self._flights[reply.token]
+                replies.append(reply)
+        return replies
+
+    def resume(self, token: int) -> None:
+        """Go on with a transfer whose sink did not take a chunk."""
+        flight = self._flights.get(token)
+        if flight is not None:
+            flight.resumed.set()
+
+    def cancel(self, token: int) -> None:
+        """End a transfer without a Reply; returns when its thread has let go of the sink."""
+        flight = self._flights.pop(token, None)
+        if flight is not None:
+            flight.cancelled = True
+            flight.resumed.set()
+            flight.ended.wait()
+
+    def watch(self, descriptor: int, ready: Callable[[], None] | None) -> None:
+        """Call `ready` from `poll` whenever the descriptor can be read; None ends the watch."""
+        if ready is None:
+            self._selector.unregister(descriptor)
+        else:
+            self._selector.register(descriptor, selectors.EVENT_READ, ready)
+
+    def wake(self) -> None:
+        """Make a poll that waits return."""
+        try:
+            self._bell.send(b"\0")
+        except BlockingIOError:
+            return  # it rings already
+
+    def limit_rate(self, bytes_per_second: float | None) -> None:
+        """Let this transport's files together bring so much at most."""
+        self._pace.bytes_per_second = bytes_per_second
+
+    def close(self) -> None:
+        """End all transfers and connections."""
+        for token in list(self._flights):
+            self.cancel(token)
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._session.close()
+        self._selector.close()
+        self._alarm.close()
+        self._bell.close()
+
+    def _fly(self, request: Request, flight: _Flight) -> None:
+        try:
+            if not flight.cancelled:
+                paced = request if request.sink is None else request._replace(sink=_Paced(request.sink, self._pace))
+                reply = self._session.get(paced, lambda: flight.cancelled, flight.wait)
+                self._done.put((flight, reply))
+                self.wake()
+        finally:
+            flight.ended.set()
+
+    def _silence(self) -> None:
+        try:
+            while self._alarm.recv(4096):
+                pass
+        except BlockingIOError:
+            return

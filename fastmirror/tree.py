@@ -1,0 +1,67 @@
+"""Which tree a mirror has: as recorded, as found, as chosen."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from fastmirror.errors import SettingsError
+from fastmirror.layout import Layout, Tree
+from fastmirror.storage import OWN_DIRECTORY
+
+if TYPE_CHECKING:
+    from fastmirror.settings import Settings
+    from fastmirror.state import State
+    from fastmirror.storage import Storage
+
+_BUCKET = re.compile(r"[0-9a-f]{2}")
+_LOOKED_AT = 2000  # entries of web/simple
+
+
+def state_path(directory: str) -> str:
+    """Where a mirror's state lies."""
+    return os.path.join(directory, OWN_DIRECTORY, "state.sqlite")
+
+
+def settle_tree(settings: Settings, state: State | None, storage: Storage) -> Tree:
+    """The layout recorded in the state, else the existing tree's, else the setting's.
+
+    Without any of them: flat where there is a configuration file, as bandersnatch has it, else hashed.
+    Raises SettingsError where the setting contradicts the record.
+    """
+    chosen = settings.storage.layout
+    recorded = state.get("layout") if state is not None else None
+    found = Layout(recorded) if recorded else existing_layout(storage.web)
+    if chosen is not None and found is not None and chosen is not found:
+        raise SettingsError(
+            f"[mirror] layout = {chosen}: this mirror's tree is {found}"
+            " (hint: remove the key, or choose another directory)"
+        )
+    layout = found or chosen or (Layout.FLAT if settings.from_file else Layout.HASHED)
+    hash_index = settings.storage.hash_index
+    if recorded and state is not None and hash_index != bool(state.get("hash_index")):
+        raise SettingsError(f"[mirror] hash-index = {str(hash_index).lower()}: this mirror's tree was made otherwise")
+    if hash_index and layout is Layout.HASHED:
+        raise SettingsError("[mirror] hash-index = true: is for layout = flat, and this tree is hashed")
+    return Tree(layout, hash_index)
+
+
+def existing_layout(web: str) -> Layout | None:
+    """The layout of a tree that no state speaks of; None if there are no pages."""
+    try:
+        entries = os.scandir(os.path.join(web, "simple"))
+    except FileNotFoundError:
+        return None
+    with entries:
+        for entry, _ in zip(entries, range(_LOOKED_AT), strict=False):
+            if not entry.is_dir():
+                continue
+            names = [inner.name for inner in os.scandir(entry.path)]
+            if _BUCKET.fullmatch(entry.name) and any(name.endswith((".html", ".v1_json")) for name in names):
+                pages = [name for name in names if name.startswith("index.")]
+                if not pages:
+                    return Layout.HASHED
+            if names:
+                return Layout.FLAT
+    return None

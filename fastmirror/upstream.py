@@ -1,0 +1,273 @@
+"""What an index says as a whole: its root index, its dialect, its serials. Asked once a run."""
+
+from __future__ import annotations
+
+import netrc
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+
+from fastmirror.errors import InvalidName, PageError, SettingsError, UpstreamError
+from fastmirror.names import NormalizedName, normalize
+from fastmirror.simple import ACCEPT_ANY, ACCEPT_HTML, ACCEPT_JSON, JSON_TYPE
+from fastmirror.simple_html import parse_html_index
+from fastmirror.transport import Reply, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fastmirror.settings import UpstreamSettings
+
+ROOT_LIMIT = 512 << 20  # bytes, decoded
+PAGE_LIMIT = 256 << 20  # bytes, decoded
+METADATA_LIMIT = 10 << 20  # bytes
+UNSIZED_FILE_LIMIT = 8 << 30  # bytes, where upstream states no size
+
+
+class Dialect(StrEnum):
+    """How an upstream speaks; fixed at first contact, kept in the state, never changed by a page."""
+
+    SERIALS = "json-serials"  # JSON, a serial for each project in the root index
+    JSON = "json"  # JSON without: the content decides what changed
+    HTML = "html"  # HTML alone
+
+    @property
+    def accept(self) -> str:
+        """What to ask for."""
+        return ACCEPT_HTML if self is Dialect.HTML else ACCEPT_JSON
+
+
+class Tongue(NamedTuple):
+    """A dialect, and whether the legacy JSON API completes what its pages leave out."""
+
+    dialect: Dialect
+    completed: bool
+
+    def __str__(self) -> str:
+        return f"{self.dialect}+legacy" if self.completed else str(self.dialect)
+
+    @classmethod
+    def from_text(cls, text: str) -> Tongue:
+        """The inverse of ``str``."""
+        dialect, _, legacy = text.partition("+")
+        return cls(Dialect(dialect), legacy == "legacy")
+
+
+class RootIndex(NamedTuple):
+    """Every project that upstream lists."""
+
+    projects: dict[NormalizedName, int | None]  # serials, where upstream gives them
+    serial: int | None  # the greatest seen
+    skipped: list[str]  # why entries were left out
+
+
+class RootChange(NamedTuple):
+    """What differs between two root indexes of PyPI's form."""
+
+    changed: dict[NormalizedName, int | None]
+    removed: list[NormalizedName]
+    serial: int | None
+    skipped: list[str]
+
+
+Get = "Callable[[Request], Reply]"
+
+
+def with_netrc(settings: UpstreamSettings) -> UpstreamSettings:
+    """Take the upstream's credentials from the netrc file, where it names the host and the URL gave none."""
+    if settings.credentials is not None or not settings.netrc:
+        return settings
+    try:
+        found = netrc.netrc(settings.netrc).authenticators(urlsplit(settings.master).hostname or "")
+    except (OSError, netrc.NetrcParseError) as error:
+        raise SettingsError(f"netrc cannot be read: {error}") from error
+    return replace(settings, credentials=(found[0], found[2] or "")) if found else settings
+
+
+def project_url(master: str, name: str) -> str:
+    """A project's page at this upstream."""
+    return f"{master}/simple/{name}/"
+
+
+def legacy_url(master: str, name: str) -> str:
+    """A project's document of the legacy JSON API at this upstream."""
+    return f"{master}/pypi/{name}/json"
+
+
+def root_request(master: str, dialect: Dialect | None, etag: str) -> Request:
+    """The root index, if it is another than the one with this ETag."""
+    headers = [f"Accept: {dialect.accept if dialect else ACCEPT_ANY}"]
+    if etag:
+        headers.append(f"If-None-Match: {etag}")
+    return Request(0, f"{master}/simple/", tuple(headers), ROOT_LIMIT, compressed=True, sink=None)
+
+
+def require_usable(reply: Reply, what: str) -> None:
+    """Raise UpstreamError unless the reply is a 200 or a 304."""
+    if reply.error:
+        raise UpstreamError(f"{what} cannot be read: {reply.error}")
+    if reply.status not in (200, 304):
+        raise UpstreamError(f"{what} cannot be read: HTTP status {reply.status}")
+
+
+def is_json(reply: Reply) -> bool:
+    """Whether a reply is JSON by its Content-Type."""
+    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in (JSON_TYPE, "application/json", "application/vnd.pypi.simple.latest+json")
+
+
+def read_root(reply: Reply, page_url: str) -> RootIndex:
+    """Parse a root index. Raises UpstreamError for one that is no index, or an empty one."""
+    try:
+        index = parse_json_root(reply.body) if is_json(reply) else _parse_html_root(reply.body, page_url)
+    except PageError as error:
+        raise UpstreamError(f"root index cannot be used: {error}") from error
+    if not index.projects:
+        raise UpstreamError("root index cannot be used: it lists no project")
+    return index
+
+
+def dialect_of(reply: Reply, index: RootIndex) -> Dialect:
+    """The dialect that a root index speaks."""
+    if not is_json(reply):
+        return Dialect.HTML
+    return Dialect.SERIALS if any(serial is not None for serial in index.projects.values()) else Dialect.JSON
+
+
+_PROJECTS = b'"projects":['
+_BETWEEN = b"},{"
+_CHUNK_BYTES = 256 << 10
+
+
+def parse_json_root(body: bytes) -> RootIndex:
+    """Parse a root index in JSON; PyPI's form piece by piece, so that its 40 MB never become one tree of objects."""
+    try:
+        try:
+            return _collect(*_pypi_form(body))
+        except (ValueError, orjson.JSONDecodeError):
+            document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise PageError(f"invalid JSON: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("projects"), list):
+        raise PageError("`projects` is no list")
+    return _collect(document.get("meta"), iter([document["projects"]]))
+
+
+def _array(body: bytes) -> tuple[int, int]:
+    """Where PyPI's form of the root index begins and ends its list of projects; ValueError for another form."""
+    start = body.index(_PROJECTS) + len(_PROJECTS)
+    end = body.rindex(b"]")
+    if body[end:].strip() != b"]}" or body[end - 1 : end] != b"}":
+        raise ValueError
+    return start, end
+
+
+def _pypi_form(body: bytes) -> tuple[Any, Iterator[list[Any]]]:
+    start, end = _array(body)
+    head = orjson.loads(body[:start] + b"]}")
+    return head.get("meta"), _chunks(body, start, end)
+
+
+def _chunks(body: bytes, start: int, end: int) -> Iterator[list[Any]]:
+    while start < end:
+        cut = body.find(_BETWEEN, start + _CHUNK_BYTES, end)
+        stop = end if cut < 0 else cut + 1
+        yield orjson.loads(b"[" + body[start:stop] + b"]")
+        start = stop + 1
+
+
+def _collect(meta: Any, chunks: Iterator[list[Any]]) -> RootIndex:  # noqa: ANN401 - JSON of any shape
+    meta = meta if isinstance(meta, dict) else {}
+    if str(meta.get("api-version", "1.0")).partition(".")[0] != "1":
+        raise PageError(f"unknown major api-version {meta['api-version']!r}")
+    projects: dict[NormalizedName, int | None] = {}
+    skipped: list[str] = []
+    greatest = _serial(meta) or 0
+    for chunk in chunks:
+        for entry in chunk:
+            try:
+                name = normalize(entry["name"])
+            except (InvalidName, TypeError, KeyError):
+                skipped.append(f"entry without a valid name: {entry!r:.80}")
+                continue
+            if name in projects:
+                skipped.append(f"name listed twice: {entry['name']!r:.80}")
+                continue
+            serial = _serial(entry)
+            projects[name] = serial
+            if serial is not None and serial > greatest:
+                greatest = serial
+    return RootIndex(projects, greatest or None, skipped)
+
+
+def _serial(entry: dict[str, Any]) -> int | None:
+    serial = entry.get("_last-serial")
+    if type(serial) is int:
+        return serial if serial > 0 else None
+    return int(serial) if isinstance(serial, str) and serial.isascii() and serial.isdigit() else None
+
+
+def _parse_html_root(body: bytes, page_url: str) -> RootIndex:
+    projects: dict[NormalizedName, int | None] = {}
+    skipped: list[str] = []
+    for label in parse_html_index(body, page_url):
+        try:
+            projects.setdefault(normalize(label), None)
+        except InvalidName as error:
+            skipped.append(str(error))
+    return RootIndex(projects, None, skipped)
+
+
+def root_change(old: bytes, new: bytes) -> RootChange | None:
+    """What changed between two root indexes of PyPI's form, at the cost of comparing bytes.
+
+    None if one is of another form: then it takes the whole of both.
+    """
+    try:
+        (old_start, old_end), (start, end) = _array(old), _array(new)
+        fresh = set(new[start + 1 : end - 1].split(_BETWEEN))
+        gone = _without(old, old_start + 1, old_end - 1, fresh)
+        changed = _collect(orjson.loads(new[:start] + b"]}").get("meta"), iter([_entries(list(fresh))]))
+        removed = _collect({}, iter([_entries(gone)])).projects
+    except (ValueError, AttributeError, orjson.JSONDecodeError):
+        return None
+    return RootChange(
+        changed.projects, [name for name in removed if name not in changed.projects], changed.serial, changed.skipped
+    )
+
+
+def _without(body: bytes, start: int, end: int, fresh: set[bytes]) -> list[bytes]:
+    """Take this body's pieces out of `fresh`; return those that were not in it."""
+    gone: list[bytes] = []
+    while start < end:
+        cut = body.find(_BETWEEN, start + _CHUNK_BYTES, end)
+        stop = end if cut < 0 else cut
+        pieces = set(body[start:stop].split(_BETWEEN))
+        gone += pieces - fresh
+        fresh -= pieces
+        start = stop + len(_BETWEEN)
+    return gone
+
+
+def _entries(pieces: Sequence[bytes]) -> list[Any]:
+    entries: list[Any] = orjson.loads(b"[{" + _BETWEEN.join(pieces) + b"}]") if pieces else []
+    return entries
+
+
+def save_root(path: str, body: bytes) -> None:
+    """Keep the root index that has been applied in full, for the next plan; its loss is harmless."""
+    staged = Path(f"{path}.new")
+    staged.write_bytes(body)
+    staged.replace(path)
+
+
+def load_root(path: str) -> bytes:
+    """The root index that was applied last; empty if there is none."""
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,198 @@
+"""A worker: jobs in, answers out, one event loop. The same core runs inline, in processes, or elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections import deque
+from typing import TYPE_CHECKING
+
+from fastmirror import logs
+from fastmirror.channel import Channel
+from fastmirror.fetcher import Fetcher, SideThread
+from fastmirror.lanes import Lanes
+from fastmirror.model import (
+    Answer,
+    Brought,
+    Drain,
+    FilesJob,
+    FilesOutcome,
+    Job,
+    Jobs,
+    Outcome,
+    Report,
+    Share,
+    Split,
+)
+from fastmirror.project import Bench, Context, ProjectTask
+from fastmirror.storage import Storage
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable
+
+    from fastmirror.settings import Settings
+    from fastmirror.transport import Transport
+
+_LOG = logging.getLogger(__name__)
+_TRIES = 4
+_IDLE_S = 5.0
+_FLUSH_S = 0.02
+# Answers go back in batches of so many, or when the loop has nothing else to do.
+_REPORT_ANSWERS = 32
+
+
+def open_transport(settings: Settings) -> Transport:
+    """The transport that the settings name, with room for a worker's whole budget."""
+    connections = settings.pool.index_transfers + settings.pool.file_transfers
+    if settings.pool.transport == "requests":
+        from fastmirror.transport.session import SessionTransport
+
+        return SessionTransport(settings.upstream, connections)
+    from fastmirror.transport.curl import CurlTransport
+
+    return CurlTransport(settings.upstream, connections)
+
+
+class Workshop:
+    """Does jobs: takes them with `accept`, answers from `poll`. Never raises for what a job meets."""
+
+    def __init__(self, context: Context) -> None:
+        settings = context.settings
+        storage = Storage(settings.storage.directory, settings.storage.staging, durable=settings.storage.durability)
+        storage.open_desk()
+        self.transport = open_transport(settings)
+        self.lanes = Lanes(self.transport, _TRIES)
+        self._side = SideThread(self.transport.wake)
+        fetcher = Fetcher(self.lanes, storage, self._side)
+        self._bench = Bench(context, self.lanes, storage, self._side, fetcher)
+        self._queue: deque[Job] = deque()
+        self._answers: list[Answer] = []
+        self.unanswered = 0
+
+    def accept(self, jobs: Iterable[Job]) -> None:
+        """Take jobs; files of projects that are under way come first."""
+        for job in jobs:
+            self.unanswered += 1
+            if isinstance(job, FilesJob) or job.held is not None:
+                self._queue.appendleft(job)
+            else:
+                self._queue.append(job)
+
+    def set_share(self, share: Share) -> None:
+        """Work within this part of the budgets from now on."""
+        self.lanes.set_budget(share.index_transfers, share.file_transfers)
+        self.transport.limit_rate(share.bytes_per_second)
+        if share.hold_s:
+            self.lanes.hold(share.hold_s)
+
+    def poll(self, timeout_s: float) -> list[Answer]:
+        """Go on with the work, wait at most so long, and return the answers that are ready."""
+        self._begin_jobs()
+        self.lanes.poll(0.0 if self._answers else timeout_s)
+        self._side.settle()
+        self._begin_jobs()
+        answers, self._answers = self._answers, []
+        self.unanswered -= len(answers)
+        return answers
+
+    def close(self) -> None:
+        """Drop what is under way."""
+        self.transport.close()
+        self._side.close()
+
+    def _begin_jobs(self) -> None:
+        while self._queue and (isinstance(self._queue[0], FilesJob) or self.lanes.free_index_transfers() > 0):
+            job = self._queue.popleft()
+            if isinstance(job, FilesJob):
+                _FilesTask(job, self._bench, self._take).start()
+            else:
+                ProjectTask(job, self._bench, self._take).start()
+
+    def _take(self, answer: Outcome | Split | FilesOutcome) -> None:
+        self._answers.append(answer)
+
+
+class _FilesTask:
+    """A FilesJob under way."""
+
+    def __init__(self, job: FilesJob, bench: Bench, answer: Callable[[FilesOutcome], None]) -> None:
+        self._job = job
+        self._bench = bench
+        self._answer = answer
+        self._awaited = len(job.wants)
+        self._brought = Brought()
+
+    def start(self) -> None:
+        for want in self._job.wants:
+            try:
+                self._bench.fetcher.fetch(want, self._take)
+            except Exception as error:  # noqa: BLE001 - one file's trouble is never another's
+                _LOG.exception("%s: this is a bug", want.filename)
+                self._take(Brought(failures=((want.filename, f"bug: {type(error).__name__}: {error}"),)))
+
+    def _take(self, brought: Brought) -> None:
+        self._brought = self._brought.joined(brought)
+        self._awaited -= 1
+        if self._awaited == 0:
+            self._answer(FilesOutcome(self._job.name, self._job.piece, self._brought))
+
+
+def run_inline(context: Context, jobs: Iterable[Job]) -> list[Answer]:
+    """Do these jobs in this process, one event loop, and return their answers."""
+    pool = context.settings.pool
+    workshop = Workshop(context)
+    workshop.set_share(Share(pool.index_transfers, pool.file_transfers, pool.max_rate, 0.0))
+    answers: list[Answer] = []
+    try:
+        workshop.accept(jobs)
+        while workshop.unanswered:
+            answers += workshop.poll(_IDLE_S)
+    finally:
+        workshop.close()
+    return answers
+
+
+def serve(end: socket.socket) -> None:
+    """A worker process: do what comes through the socket, the context first, until it ends or says so.
+
+    Signals are the parent's to understand. When the parent is gone nothing more is begun and the process
+    ends; pages are published by the parent alone, so no orphan publishes.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    channel = Channel(end)
+    inbox = channel.wait()
+    if not inbox or isinstance(inbox[0], Drain):
+        os._exit(0)
+    context: Context = inbox.pop(0)
+    logs.set_up(context.settings.storage.directory, context.settings.log, debug=context.debug)
+    workshop = Workshop(context)
+    workshop.transport.watch(channel.fileno(), lambda: inbox.extend(channel.receive()))
+    pending: list[Answer] = []
+    while channel.is_open:
+        for message in inbox:
+            if isinstance(message, Jobs):
+                workshop.accept(message.jobs)
+            elif isinstance(message, Share):
+                workshop.set_share(message)
+            elif isinstance(message, Drain):
+                _leave(channel, pending)
+        inbox.clear()
+        pending += workshop.poll(0.0 if pending else _FLUSH_S if channel.wants_to_write else _IDLE_S)
+        throttled = workshop.lanes.throttled_s
+        if throttled is not None or len(pending) >= _REPORT_ANSWERS or (pending and not inbox):
+            workshop.lanes.throttled_s = None
+            channel.send(Report(tuple(pending), throttled))
+            pending = []
+        channel.flush()
+    os._exit(0)
+
+
+def _leave(channel: Channel, pending: list[Answer]) -> None:
+    """Hand over what is done, and end: transfers under way are dropped with the process."""
+    if pending:
+        channel.send(Report(tuple(pending), None))
+    channel.drain()
+    os._exit(0)

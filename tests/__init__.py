@@ -1,0 +1,1 @@
+"""Tests of fastmirror, with real parts: files, processes, sockets."""

@@ -1,0 +1,121 @@
+"""What the tests share: a fake upstream, and the real command bound to a directory of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from tests.fakes.index import FakeIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).parents[1]
+DEFAULTS = {"allow-non-https": "true", "min-free": "0", "processes": "2", "timeout": "3"}
+_WITH_MASTER = {"mirror", "sync", "plan"}
+
+
+class Result(NamedTuple):
+    """What became of a command."""
+
+    status: int  # as the shell has it; negative: ended by that signal
+    stdout: str
+    stderr: str
+
+
+class Mirror:
+    """The real command, in processes of its own, over one directory and one upstream."""
+
+    def __init__(self, home: Path, master: str) -> None:
+        self.home = home
+        self.directory = home / "mirror"
+        self.master = master
+        self.settings: dict[str, str] = dict(DEFAULTS)  # given with every command; a test may change them
+        self._started: list[subprocess.Popen[str]] = []
+
+    @property
+    def web(self) -> Path:
+        """What is published."""
+        return self.directory / "web"
+
+    def run(
+        self,
+        *arguments: str,
+        command: str = "mirror",
+        set: Mapping[str, Any] | None = None,  # noqa: A002 - named as the option is
+        timeout_s: float = 60,
+    ) -> Result:
+        """Run a command to its end; the whole process group is killed if it takes too long."""
+        process = self.start(*arguments, command=command, set=set)
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            end_group(process, signal.SIGKILL)
+            stdout, stderr = process.communicate()
+            pytest.fail(f"{command} took more than {timeout_s} s\n{stdout}\n{stderr}")
+        return Result(process.returncode, stdout, stderr)
+
+    def start(
+        self,
+        *arguments: str,
+        command: str = "mirror",
+        set: Mapping[str, Any] | None = None,  # noqa: A002 - named as the option is
+    ) -> subprocess.Popen[str]:
+        """Start a command in a session of its own, and leave it running; what is left is killed after the test."""
+        words = [sys.executable, "-m", "fastmirror", command, "--directory", str(self.directory)]
+        if command in _WITH_MASTER:
+            words += ["--master", self.master]
+        for key, value in {**self.settings, **(set or {})}.items():
+            words += ["--set", f"{key}={value}"]
+        process = subprocess.Popen(
+            [*words, *arguments],
+            cwd=self.home,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._started.append(process)
+        return process
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "SYSTEMROOT") if name in os.environ}
+        return {**kept, "HOME": str(self.home), "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+
+    def close(self) -> None:
+        """End what is still running."""
+        for process in self._started:
+            end_group(process, signal.SIGKILL)
+            process.communicate()
+
+
+def end_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal to a started command and all its workers."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+@pytest.fixture
+def index() -> Iterator[FakeIndex]:
+    """An upstream without projects."""
+    with FakeIndex() as index:
+        yield index
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, index: FakeIndex) -> Iterator[Mirror]:
+    """The command, mirroring ``index`` into a new directory."""
+    home = tmp_path / "home"
+    home.mkdir()
+    mirror = Mirror(home, index.url)
+    yield mirror
+    mirror.close()

@@ -1,0 +1,1 @@
+"""Fakes of what stands outside: the upstream index."""
