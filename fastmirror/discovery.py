@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 
 from fastmirror import simple
-from fastmirror.errors import PageError
+from fastmirror.errors import PageError, UpstreamError
 from fastmirror.filters import project_filter
 from fastmirror.planner import plan_sync
 from fastmirror.simple_entry import METADATA_KEYS
@@ -189,10 +189,12 @@ class Discovery:
         for name, _ in zip(names, range(_PROBES), strict=False):
             accept = dialect.accept if dialect else simple.ACCEPT_ANY
             url = project_url(self._master, name)
-            reply = self._get(Request(0, url, (f"Accept: {accept}",), PAGE_LIMIT, compressed=True, sink=None))
-            if reply.status == 404:
+            request = Request(0, url, (f"Accept: {accept}",), PAGE_LIMIT, compressed=True, sink=None)
+            reply = self._get(request, tries=_TRIES if dialect is None else 1)
+            if reply.error and dialect is None:
+                raise UpstreamError(f"page of {name} cannot be read: {reply.error}")
+            if reply.error or reply.status != 200:
                 continue
-            require_usable(reply, f"page of {name}")
             tongue = self._tongue_of(dialect, name, url, reply)
             if tongue is not None:
                 return tongue, True
@@ -251,10 +253,10 @@ class Discovery:
             return Tongue(dialect, completed=False)
         return Tongue(dialect, completed=True)
 
-    def _get(self, request: Request) -> Reply:
-        for attempt in range(_TRIES):
+    def _get(self, request: Request, tries: int = _TRIES) -> Reply:
+        for attempt in range(tries):
             reply = self._session.get(request)
-            if not reply.retryable or attempt == _TRIES - 1:
+            if not reply.retryable or attempt == tries - 1:
                 break
             _LOG.info("%s: %s, trying again", request.url, reply.error or f"HTTP status {reply.status}")
             time.sleep(_BACKOFF_S * 2**attempt)

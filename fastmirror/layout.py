@@ -86,6 +86,14 @@ def page_path(tree: Tree, name: NormalizedName, page_format: PageFormat) -> str:
     return f"simple/{name}/index.{page_format}"
 
 
+def page_paths(tree: Tree, name: NormalizedName, page_format: PageFormat) -> tuple[str, ...]:
+    """The names of one page below ``web/``: in the flat layout the HTML page has two, and is one file."""
+    path = page_path(tree, name, page_format)
+    if page_format is PageFormat.HTML and path.endswith("/index.html"):
+        return path, page_path(tree, name, PageFormat.V1_HTML)
+    return (path,)
+
+
 def index_path(page_format: PageFormat) -> str:
     """Path of the root index below ``web/``."""
     return f"simple/index.{page_format}"

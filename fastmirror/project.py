@@ -12,7 +12,7 @@ import xxhash
 from fastmirror import simple
 from fastmirror.errors import MirrorError, PageError, is_storage_failure
 from fastmirror.lanes import Lane, Lanes, failure_reason
-from fastmirror.layout import PageFormat, Tree, file_paths, page_path, url_path
+from fastmirror.layout import PageFormat, Tree, file_paths, page_paths, url_path
 from fastmirror.model import (
     Brought,
     FilesJob,
@@ -386,14 +386,6 @@ class ProjectTask:
                 storage_failure=storage_failure,
             )
         )
-
-
-def page_paths(tree: Tree, name: str, page_format: PageFormat) -> tuple[str, ...]:
-    """The names of one page below ``web/``: in the flat layout the HTML page has two, and is one file."""
-    path = page_path(tree, name, page_format)  # type: ignore[arg-type]
-    if page_format is PageFormat.HTML and path.endswith("/index.html"):
-        return path, page_path(tree, name, PageFormat.V1_HTML)  # type: ignore[arg-type]
-    return (path,)
 
 
 def _paths(files: Iterable[StoredFile]) -> set[str]:

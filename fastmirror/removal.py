@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from fastmirror.layout import PageFormat, Tree
-from fastmirror.project import page_paths
+from fastmirror.layout import PageFormat, Tree, page_paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
