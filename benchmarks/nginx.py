@@ -56,7 +56,7 @@ http {{
       types {{ application/vnd.pypi.simple.v1+json json; text/html html; }}
       add_header X-PyPI-Last-Serial {last_serial};
       add_header Vary Accept;
-      try_files /simple/index.$form =404;
+      try_files /root.$form =404;
     }}
     location ~ ^/simple/(?<project>[^/]+)/$ {{
       types {{ application/vnd.pypi.simple.v1+json json; text/html html; }}

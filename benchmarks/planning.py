@@ -88,7 +88,7 @@ def main() -> None:
             "date": today,
             "commit": revision,
             "projects": same.projects,
-            "index_bytes": (same.tree / "simple/index.json").stat().st_size,
+            "index_bytes": (same.tree / "root.json").stat().st_size,
             "changed": given.changed,
             "machine": facts,
             "results": numbers(rows),

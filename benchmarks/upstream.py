@@ -27,7 +27,7 @@ from benchmarks.corpus import (
     normal_name,
 )
 
-SHAPE_VERSION = 1  # of this file and corpus.py: a change of what they write makes a new tree
+SHAPE_VERSION = 2  # of this file and corpus.py: a change of what they write makes a new tree
 API_VERSION = "1.4"
 
 
@@ -78,14 +78,14 @@ def prepare_index(cache: Path, *, projects: int, seed: int, port: int, changed: 
     home = cache / f"index-{SHAPE_VERSION}-{projects}-{seed}-{port}-{changed}"
     if not (home / "facts.json").exists():
         shutil.rmtree(home, ignore_errors=True)
-        (home / "web/simple").mkdir(parents=True)
+        (home / "web").mkdir(parents=True)
         listed: list[list[Any]] = [[name, draw_serial(normal, seed)] for normal, name in draw_names(projects, seed)]
         last_serial = max(serial for _, serial in listed)
         for position, entry in enumerate(listed[:: max(1, projects // max(1, changed))][:changed], 1):
             entry[1] = last_serial + position
         last_serial += changed
         (home / "serials.map").write_text("")
-        (home / "web/simple/index.json").write_bytes(_root_json(listed, last_serial))
+        (home / "web/root.json").write_bytes(_root_json(listed, last_serial))
         counts = {"projects": projects, "last_serial": last_serial}
         zeros = dict.fromkeys(("files", "file_bytes", "metadata_files", "metadata_bytes"), 0)
         (home / "facts.json").write_text(json.dumps(counts | zeros))
@@ -133,8 +133,8 @@ def _write_upstream(home: Path, *, projects: int, seed: int, port: int) -> dict[
                 if each.metadata_hash:
                     urls.write(f"{each.path}.metadata {each.distribution.filename}.metadata\n")
     last_serial = max(serial for _, serial in listed)
-    (web / "simple/index.json").write_bytes(_root_json(listed, last_serial))
-    (web / "simple/index.html").write_bytes(_root_html(listed, last_serial))
+    (web / "root.json").write_bytes(_root_json(listed, last_serial))
+    (web / "root.html").write_bytes(_root_html(listed, last_serial))
     return counts | {"projects": projects, "last_serial": last_serial}
 
 

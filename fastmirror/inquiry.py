@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmirror.discovery import Discovery, wanted
-from fastmirror.mirror import CHUNK, FAILURES_TOLD, REMOVALS_LEAST, Failure, RunOptions, in_chunks
+from fastmirror.execution import CHUNK, in_chunks
+from fastmirror.mirror import REMOVALS_LEAST, RunOptions
 from fastmirror.model import Outcome, ProjectJob
+from fastmirror.pages import Context
 from fastmirror.planner import removal_limit
-from fastmirror.project import Context
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
 from fastmirror.state import State
 from fastmirror.storage import Storage
+from fastmirror.summary import FAILURES_TOLD, Failure
 from fastmirror.transport.session import Session
 from fastmirror.tree import settle_tree, state_path
 from fastmirror.upstream import with_netrc

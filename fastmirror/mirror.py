@@ -12,35 +12,30 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.discovery import Discovery, Found, Root, wanted
 from fastmirror.errors import Interrupted, MirrorError, StorageError, is_storage_failure
+from fastmirror.execution import Execution, Terms
 from fastmirror.lock import hold_lock
-from fastmirror.model import Outcome, ProjectJob
+from fastmirror.pages import Context
 from fastmirror.planner import removal_limit
-from fastmirror.pool import Budget, Pool
-from fastmirror.project import Context
-from fastmirror.publisher import Done, Publisher
 from fastmirror.removal import free_disputed, retract, unlink_doomed
 from fastmirror.rootindex import write_root_index
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
-from fastmirror.state import RecordedJob, State
+from fastmirror.state import State
 from fastmirror.storage import Storage
+from fastmirror.summary import FAILURES_TOLD, Counts, Summary
 from fastmirror.transport.session import Session
 from fastmirror.tree import settle_tree, state_path
 from fastmirror.upstream import with_netrc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
 
 _LOG = logging.getLogger(__name__)
-FAILURES_TOLD = 50
-CHUNK = 256  # projects looked up in the state at a time
 REMOVALS_LEAST = 20
 _REMOVED_FILES_LEAST = 1000
-_SPACE_CHECK_S = 2.0
-_INDEX_EVERY_S = 3600.0
 
 
 class RunOptions(NamedTuple):
@@ -55,35 +50,6 @@ class RunOptions(NamedTuple):
     debug: bool = False
 
 
-class Failure(NamedTuple):
-    """A project that was not mirrored whole."""
-
-    name: str
-    reason: str
-    next_try: float | None  # epoch seconds
-
-
-class Summary(NamedTuple):
-    """How a run ended."""
-
-    updated: int
-    unchanged: int
-    removed: int
-    partial: int
-    failed: int
-    gone: int  # not there upstream, and not here
-    pending: int  # planned and not done
-    failures: tuple[Failure, ...]  # the first of them
-    files: int  # fetched
-    bytes: int  # fetched
-    seconds: float
-    held_removals: int  # projects that the deletion guard kept
-    held_files: int  # files that the deletion guard kept
-    exit_status: int
-    error: str  # why the run ended early; "" if it did not
-    serial: int | None
-
-
 def run_mirror(settings: Settings, options: RunOptions, progress: Progress) -> Summary:
     """Do one run. Raises MirrorError for what prevents it; what happens on the way is in the Summary."""
     settings = replace(settings, upstream=with_netrc(settings.upstream))
@@ -91,21 +57,6 @@ def run_mirror(settings: Settings, options: RunOptions, progress: Progress) -> S
         lock = stack.enter_context(hold_lock(settings.storage.directory))
         run = stack.enter_context(_Run(settings, options, progress, lock))
         return run.go()
-
-
-class _Counts:
-    """What a run has done so far."""
-
-    def __init__(self) -> None:
-        self.by_status = dict.fromkeys(("published", "unchanged", "partial", "gone", "failed"), 0)
-        self.planned = 0
-        self.answered = 0
-        self.removed = 0
-        self.files = 0
-        self.bytes = 0
-        self.held_removals = 0
-        self.held_files = 0
-        self.failures: list[Failure] = []
 
 
 class _Run:
@@ -116,14 +67,7 @@ class _Run:
         self._options = options
         self._progress = progress
         self._started = time.time()
-        self._counts = _Counts()
-        self._signal = 0
-        self._in_pool = False
-        self._storage_failure = ""
-        self._gone: list[Outcome] = []
-        self._disputed: dict[NormalizedName, tuple[str, ...]] = {}
-        self._space_checked = 0.0
-        self._index_written = time.monotonic()
+        self._counts = Counts()
         self._serial: int | None = None
         self._marked = False
         storage = settings.storage
@@ -136,18 +80,20 @@ class _Run:
         self._settings_digest = fingerprint(settings, RENDERER_VERSION)
         self._session = Session(settings.upstream)
         self._chosen = wanted(settings, options.projects)
-        self._pool: Pool | None = None
-        self._lock = lock
         self._run_id = self._state.begin_run(self._started)
-        self._publisher = Publisher(self._storage, self._state, self._run_id, self._recorded, self._wake)
+        self._check_id = int(self._state.get("force_check_run") or self._run_id)
+        terms = Terms(
+            settings, self._chosen, options.force_check, self._check_id,
+            None if options.max_time_s is None else self._started + options.max_time_s,
+        )  # fmt: skip
+        self._execution = Execution(terms, self._state, self._storage, lock, self._counts, progress)
+        self._execution.every_hour = self._write_index
 
     def __enter__(self) -> _Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.close()
-        self._publisher.close()
+        self._execution.close()
         self._session.close()
         self._storage.close()
         self._state.close()
@@ -182,7 +128,7 @@ class _Run:
         if chosen.needs_root:
             root = discovery.fetch_root(trust_cache=trust_cache)
             if root.is_new:
-                self._open_pool(len(chosen.names) if chosen.names else None)
+                self._execution.open(len(chosen.names) if chosen.names else None)
             found, dialect = discovery.plan_root(root, trust_cache=trust_cache)
         if found is None:
             found = discovery.plan_names(chosen.names or ())
@@ -192,16 +138,15 @@ class _Run:
         found = discovery.with_retries(found, chosen, retry_failed=options.retry_failed)
         self._serial = found.serial
         if found.update or found.remove:
-            self._open_pool(len(found.update) + len(found.remove))
+            self._execution.open(len(found.update) + len(found.remove))
             tongue, settled = discovery.settle_tongue(dialect, [*found.update, *found.remove])
             self._mark_unclean(str(tongue) if settled else None)
-            if self._pool is not None:
-                self._pool.brief(
-                    Context(
-                        self._settings, tongue, self._tree, self._settings_digest, self._clean, options.debug,
-                        plan_only=False,
-                    )
-                )  # fmt: skip
+            self._execution.brief(
+                Context(
+                    self._settings, tongue, self._tree, self._settings_digest, self._clean, options.debug,
+                    plan_only=False,
+                )
+            )  # fmt: skip
             self._remove(found)
             self._update(found.update)
         self._conclude(discovery, root, found)
@@ -212,11 +157,9 @@ class _Run:
     def _everything(self, found: Found, root: Root | None) -> Found:
         """A forced check, or pages of another form: every project that is held is planned anew."""
         if self._options.force_check:
-            begun = self._state.get("force_check_run")
-            if begun is None:
-                with self._state.transaction():
-                    self._state.put({"force_check_run": str(self._run_id)})
-            names = self._state.unchecked(int(begun) if begun else self._run_id)
+            with self._state.transaction():
+                self._state.put({"force_check_run": str(self._check_id)})
+            names = self._state.unchecked(self._check_id)
         else:
             names = list(self._state.serials())
         chosen = self._chosen.names
@@ -225,21 +168,6 @@ class _Run:
         serials = self._state.serials(names) if root is not None else {}
         again = {name: serials.get(name) for name in names if name not in found.update and name not in found.remove}
         return found._replace(update=found.update | again)
-
-    # The jobs ---------------------------------------------------------------------------------------------
-
-    def _open_pool(self, most: int | None) -> None:
-        """Start the workers, before the plan is made: a forked worker has no part in the memory that it takes."""
-        if self._pool is not None:
-            return
-        pool = self._settings.pool
-        processes = pool.processes if most is None else min(pool.processes, most)
-        budget = Budget(pool.index_transfers, pool.file_transfers, pool.max_rate)
-        self._pool = Pool(budget, processes, self._lock)
-        self._pool.start()
-        _LOG.info(
-            "%d workers, at most %d pages and %d files in flight", processes, pool.index_transfers, pool.file_transfers
-        )
 
     def _mark_unclean(self, tongue: str | None) -> None:
         """Before anything is renamed: until the run ends in order, rows may be behind the pages."""
@@ -259,112 +187,27 @@ class _Run:
         if len(found.remove) > limit:
             self._counts.held_removals = len(found.remove)
             return
-        self._do(dict.fromkeys(found.remove))
+        self._execution.do(dict.fromkeys(found.remove))
         self._retract_gone()
 
     def _update(self, update: dict[NormalizedName, int | None]) -> None:
-        self._do(update)
+        self._execution.do(update)
         self._retract_gone()
-        disputed = {path for paths in self._disputed.values() for path in paths}
-        freed = free_disputed(disputed, self._state, self._storage)
-        again = {name: update.get(name) for name, paths in self._disputed.items() if freed.intersection(paths)}
-        self._disputed.clear()
+        disputed = self._execution.take_disputed()
+        freed = free_disputed({path for paths in disputed.values() for path in paths}, self._state, self._storage)
+        again = {name: update.get(name) for name, paths in disputed.items() if freed.intersection(paths)}
         if again:
             for name in again:
-                self._uncount(name)
-            self._do(again)
-
-    def _do(self, update: dict[NormalizedName, int | None]) -> None:
-        """Have the workers do these projects, and record them. Raises Interrupted or StorageError."""
-        pool = self._pool
-        if pool is None or not update:
-            return
-        self._counts.planned += len(update)
-        self._progress.plan(self._counts.planned)
-        self._in_pool = True
-        try:
-            answered = pool.run(self._jobs(update), len(update), self._take, self._tick)
-        finally:
-            self._in_pool = False
-        self._publisher.finish()
-        if not answered:
-            if self._storage_failure:
-                raise StorageError(self._storage_failure)
-            raise Interrupted(self._signal)
-
-    def _jobs(self, update: dict[NormalizedName, int | None]) -> Iterator[ProjectJob]:
-        wanted_names = self._chosen.names if self._chosen.names is not None else frozenset()
-        for names in in_chunks(update, CHUNK):
-            known = self._state.known(names)
-            for name in names:
-                if self._is_out_of_time():
-                    return
-                yield ProjectJob(name, update[name], known.get(name), name in wanted_names, self._options.force_check)
-
-    def _is_out_of_time(self) -> bool:
-        most = self._options.max_time_s
-        return most is not None and time.time() - self._started > most
-
-    def _take(self, job: ProjectJob, outcome: Outcome) -> None:
-        counts = self._counts
-        counts.answered += 1
-        counts.files += outcome.fetched_files
-        counts.bytes += outcome.fetched_bytes
-        if outcome.storage_failure:
-            self._storage_failure = outcome.reason
-            return
-        counts.by_status[outcome.status] += 1
-        bad = outcome.status in {"failed", "partial"}
-        self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(bad))
-        if bad:
-            _LOG.info("%s: %s: %s", outcome.name, outcome.status, outcome.reason)
-            counts.failures.append(Failure(outcome.name, outcome.reason, None))
-        if outcome.disputed:
-            self._disputed[outcome.name] = outcome.disputed
-        if outcome.status == "gone":
-            self._gone.append(outcome)
-            return
-        tries = job.known.tries if job.known else 0
-        self._publisher.add(Done(outcome, RecordedJob(job.wanted, job.force, tries, job.serial)))
-
-    def _uncount(self, name: NormalizedName) -> None:
-        """A project is done again: what was said of it the first time does not count."""
-        counts = self._counts
-        counts.planned -= 1
-        counts.answered -= 1
-        counts.by_status["partial"] -= 1
-        counts.failures = [failure for failure in counts.failures if failure.name != name]
-
-    def _tick(self) -> bool:
-        """Between answers: publish what is due, watch the disk and the clock; whether to go on."""
-        self._publisher.advance(hurry=False)
-        now = time.monotonic()
-        if now - self._space_checked > _SPACE_CHECK_S:
-            self._space_checked = now
-            free = self._storage.free_bytes()
-            if free < self._settings.storage.min_free:
-                self._storage_failure = (
-                    f"only {free} bytes are free, less than min-free = {self._settings.storage.min_free}"
-                )
-        if now - self._index_written > _INDEX_EVERY_S:
-            self._write_index()
-        return not self._signal and not self._storage_failure
-
-    def _recorded(self, group: Sequence[Done]) -> None:
-        _LOG.debug("%d projects recorded", len(group))
-
-    def _wake(self) -> None:
-        if self._pool is not None:
-            self._pool.wake()
-
-    # Removals and the end ---------------------------------------------------------------------------------
+                self._counts.take_back(name, "partial")
+            self._execution.do(again)
 
     def _removal_limit(self) -> int:
         return removal_limit(self._state.totals().projects, REMOVALS_LEAST, self._settings.guard.max_removals)
 
     def _retract_gone(self) -> None:
-        gone, self._gone = self._gone, []
-        held = [outcome for outcome in gone if outcome.page_digest or outcome.dropped or self._is_held(outcome)]
+        gone = self._execution.take_gone()
+        known = self._state.serials(outcome.name for outcome in gone)
+        held = [outcome for outcome in gone if outcome.name in known]
         if len(held) > self._removal_limit():
             self._counts.held_removals += len(held)
             return
@@ -373,11 +216,7 @@ class _Run:
             self._counts.removed += len(held)
             self._counts.by_status["gone"] -= len(held)
 
-    def _is_held(self, outcome: Outcome) -> bool:
-        return outcome.name in self._state.serials([outcome.name])
-
     def _write_index(self) -> None:
-        self._index_written = time.monotonic()
         if not self._options.skip_root:
             serial = self._serial or self._state.greatest_serial()
             write_root_index(self._state, self._storage, self._settings.pages.formats, serial)
@@ -389,7 +228,7 @@ class _Run:
             self._unlink_doomed()
         self._storage.flush()
         facts: dict[str, str | None] = {"clean": "1", "settings": self._settings_digest}
-        is_whole = not self._pending() and not self._chosen.by_command and not self._counts.held_removals
+        is_whole = not self._counts.pending and not self._chosen.by_command and not self._counts.held_removals
         if self._options.force_check and is_whole:
             facts["force_check_run"] = None
         if root is not None and is_whole and root.is_new:
@@ -409,48 +248,25 @@ class _Run:
 
     def _wind_up(self) -> None:
         """After an interruption: what is recorded is in the root index, and the next run may trust the rows."""
-        self._publisher.finish()
         if self._marked:
             self._write_index()
             self._storage.flush()
             with self._state.transaction():
                 self._state.put({"clean": "1"})
 
-    def _pending(self) -> int:
-        return self._counts.planned - self._counts.answered
-
     def _exit_status(self) -> int:
         counts = self._counts
         if counts.held_removals or counts.held_files:
             return 4
         failing = 0 if self._chosen.by_command else self._state.totals().failing
-        return 1 if counts.failures or failing or self._pending() else 0
+        return 1 if counts.failures or failing or self._counts.pending else 0
 
     def _end(self, exit_status: int, error: str) -> Summary:
         counts, seconds = self._counts, time.time() - self._started
         if exit_status > 128:
             self._wind_up()
         due = {failing.name: failing.next_try for failing in self._state.failing(FAILURES_TOLD)}
-        summary = Summary(
-            updated=counts.by_status["published"],
-            unchanged=counts.by_status["unchanged"],
-            removed=counts.removed,
-            partial=counts.by_status["partial"],
-            failed=counts.by_status["failed"],
-            gone=counts.by_status["gone"],
-            pending=self._pending(),
-            failures=tuple(
-                failure._replace(next_try=due.get(failure.name)) for failure in counts.failures[:FAILURES_TOLD]
-            ),
-            files=counts.files,
-            bytes=counts.bytes,
-            seconds=seconds,
-            held_removals=counts.held_removals,
-            held_files=counts.held_files,
-            exit_status=exit_status,
-            error=error,
-            serial=self._serial,
-        )
+        summary = counts.sum_up(seconds, exit_status, error, self._serial, due)
         kept = summary._asdict()
         kept.pop("failures")
         with self._state.transaction():
@@ -463,10 +279,9 @@ class _Run:
         """SIGINT and SIGTERM end the run in order; before there is anything to drain, at once."""
 
         def handle(number: int, _frame: object) -> None:
-            self._signal = number
             if not self._marked:
                 raise Interrupted(number)
-            self._wake()
+            self._execution.interrupt(number)
 
         kept = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -474,15 +289,3 @@ class _Run:
         finally:
             for number, handler in kept.items():
                 signal.signal(number, handler)
-
-
-def in_chunks(names: Iterable[NormalizedName], size: int) -> Iterator[list[NormalizedName]]:
-    """Cut names into lists of at most `size`."""
-    chunk: list[NormalizedName] = []
-    for name in names:
-        chunk.append(name)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

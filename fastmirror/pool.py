@@ -7,16 +7,12 @@ sent again one job at a time, so that only a job that was alone when its worker 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 import selectors
-import socket
-import threading
 import time
 from collections import deque
-from multiprocessing.reduction import DupFd
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.bell import Bell
 from fastmirror.channel import Channel
 from fastmirror.model import (
     Answer,
@@ -32,13 +28,13 @@ from fastmirror.model import (
     Share,
     Split,
 )
-from fastmirror.worker import serve
+from fastmirror.processes import cause_of_death, reap, start_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.process import BaseProcess
 
-    from fastmirror.project import Context
+    from fastmirror.pages import Context
 
 _LOG = logging.getLogger(__name__)
 _WINDOW_LEAST = 64  # jobs with a worker
@@ -92,10 +88,8 @@ class Pool:
         self._count = max(1, min(processes, budget.index_transfers))
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
-        self._alarm, self._bell = socket.socketpair()
-        self._alarm.setblocking(False)
-        self._bell.setblocking(False)
-        self._selector.register(self._alarm, selectors.EVENT_READ, None)
+        self._bell = Bell()
+        self._selector.register(self._bell, selectors.EVENT_READ, None)
         self._urgent: deque[Job] = deque()  # pieces, and projects whose pieces are back
         self._suspects: deque[Job] = deque()
         self._deaths: dict[tuple[str, int], int] = {}
@@ -120,10 +114,7 @@ class Pool:
 
     def wake(self) -> None:
         """Let a run that waits look again; from any thread."""
-        try:
-            self._bell.send(b"\0")
-        except BlockingIOError:
-            return  # it rings already
+        self._bell.ring()
 
     def run(
         self,
@@ -157,10 +148,9 @@ class Pool:
             worker.channel.close()
         deadline = time.monotonic() + _DRAIN_S
         for worker in self._workers:
-            _reap(worker.process, deadline)
+            reap(worker.process, deadline)
         self._workers.clear()
         self._selector.close()
-        self._alarm.close()
         self._bell.close()
 
     # Jobs out ---------------------------------------------------------------------------------------------
@@ -213,7 +203,7 @@ class Pool:
         for key, _ in self._selector.select(_TICK_S):
             worker = key.data
             if worker is None:
-                self._silence()
+                self._bell.silence()
                 continue
             worker.channel.flush()
             self._receive(worker)
@@ -247,13 +237,6 @@ class Pool:
             del self._splits[answer.name]
             held = pieces.held._replace(brought=pieces.brought)
             self._urgent.appendleft(pieces.job._replace(held=held))
-
-    def _silence(self) -> None:
-        try:
-            while self._alarm.recv(4096):
-                pass
-        except BlockingIOError:
-            return
 
     # Budgets ----------------------------------------------------------------------------------------------
 
@@ -306,11 +289,11 @@ class Pool:
                 self._suspects.append(job)
             else:
                 self._give_up(worker, job)
-        _LOG.error("a worker died (%s) with %d jobs", _cause(worker.process), len(worker.jobs))
+        _LOG.error("a worker died (%s) with %d jobs", cause_of_death(worker.process), len(worker.jobs))
         self._start_worker()
 
     def _give_up(self, worker: _Worker, job: Job) -> None:
-        reason = f"its worker died {_DEATHS} times ({_cause(worker.process)})"
+        reason = f"its worker died {_DEATHS} times ({cause_of_death(worker.process)})"
         if isinstance(job, FilesJob):
             failures = tuple((want.filename, reason) for want in job.wants)
             self._take_piece(FilesOutcome(job.name, job.piece, Brought(failures=failures)))
@@ -321,7 +304,7 @@ class Pool:
         self._selector.unregister(worker.channel)
         worker.channel.close()
         self._workers.remove(worker)
-        _reap(worker.process, time.monotonic() + 1.0)
+        reap(worker.process, time.monotonic() + 1.0)
 
     def _drain(self) -> None:
         """Have the workers hand over what is done, and end."""
@@ -333,63 +316,9 @@ class Pool:
             self._wait()
 
     def _start_worker(self) -> None:
-        """Fork; where threads run already start afresh instead, as a fork would copy the locks that they hold."""
-        ours, theirs = socket.socketpair()
-        process: BaseProcess
-        if threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods():
-            others = [worker.channel.fileno() for worker in self._workers] + [ours.fileno()]
-            process = multiprocessing.get_context("fork").Process(
-                target=_run_forked, args=(theirs, others), daemon=True
-            )
-        else:
-            process = multiprocessing.get_context("spawn").Process(
-                target=_run_spawned, args=(theirs, _InheritedDescriptor(self._lock)), daemon=True
-            )
-        process.start()
-        theirs.close()
-        worker = _Worker(process, Channel(ours))
+        process, end = start_process(self._lock, [worker.channel.fileno() for worker in self._workers])
+        worker = _Worker(process, Channel(end))
         if self._context is not None:
             worker.channel.send(self._context)
         self._workers.append(worker)
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
-
-
-def _run_forked(end: socket.socket, others: list[int]) -> None:
-    """In the new process: the parent's ends of the sockets are not ours to hold open."""
-    for descriptor in others:
-        os.close(descriptor)
-    serve(end)
-
-
-def _run_spawned(end: socket.socket, lock: int) -> None:
-    os.set_inheritable(lock, False)
-    serve(end)
-
-
-class _InheritedDescriptor:
-    """A descriptor on its way to a spawned process; it is duplicated while that process is being started."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _detach, (DupFd(self._descriptor),)
-
-
-def _detach(duplicate: Any) -> int:  # noqa: ANN401 - multiprocessing's own, untyped
-    """Held open: the mirror is free when the last of its processes is gone."""
-    return int(duplicate.detach())
-
-
-def _reap(process: BaseProcess, deadline: float) -> None:
-    process.join(max(0.0, deadline - time.monotonic()))
-    if process.is_alive():
-        process.kill()
-        process.join()
-
-
-def _cause(process: BaseProcess) -> str:
-    code = process.exitcode
-    if code is not None and code < 0:
-        return f"signal {-code}"
-    return f"exit status {code}"

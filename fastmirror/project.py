@@ -12,7 +12,6 @@ import xxhash
 from fastmirror import simple
 from fastmirror.errors import MirrorError, PageError, is_storage_failure
 from fastmirror.lanes import Lane, Lanes, failure_reason
-from fastmirror.layout import PageFormat, Tree, file_paths, page_paths, url_path
 from fastmirror.model import (
     Brought,
     FilesJob,
@@ -22,38 +21,26 @@ from fastmirror.model import (
     Page,
     ProjectJob,
     Split,
-    StagedPage,
     StoredFile,
     Want,
 )
+from fastmirror.pages import Context, stage_pages
 from fastmirror.planner import in_pieces, needs_pieces, plan_project
 from fastmirror.state import pack_files, unpack_files
 from fastmirror.transport import Request
-from fastmirror.upstream import PAGE_LIMIT, Dialect, Tongue, is_json, legacy_url, project_url
+from fastmirror.upstream import PAGE_LIMIT, Dialect, is_json, legacy_url, project_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fastmirror.fetcher import Fetcher, SideThread
-    from fastmirror.settings import Settings
+    from fastmirror.fetcher import Fetcher
+    from fastmirror.sink import SideThread
     from fastmirror.storage import Storage
     from fastmirror.transport import Reply
 
 _LOG = logging.getLogger(__name__)
 _STALE_WAITS_S = (1.0, 2.0, 4.0)
 _REASON_LENGTH = 500
-
-
-class Context(NamedTuple):
-    """What every job of a run shares; crosses to the workers once."""
-
-    settings: Settings
-    tongue: Tongue
-    tree: Tree
-    settings_digest: str
-    clean: bool  # the last run ended in order: rows tell the truth about pages
-    debug: bool  # log in detail
-    plan_only: bool  # say what would be fetched; fetch and publish nothing
 
 
 class Bench(NamedTuple):
@@ -81,7 +68,8 @@ class ProjectTask:
         self._legacy_failure = ""
         self._brought = Brought()
         self._keep: list[StoredFile] = []
-        self._stored: dict[str, StoredFile] = {}
+        packed = job.known.files if job.known is not None else b""
+        self._stored = {file.path: file for file in unpack_files(packed)}
         self._awaited = 0
         self._stale_tries = 0
 
@@ -185,7 +173,6 @@ class ProjectTask:
         page = self._parse()
         if self._is_stale(page):
             return
-        self._stored = {file.path: file for file in unpack_files(self._known.files)} if self._known else {}
         if self._job.force and self._stored:
             damaged: set[str] = set()
             self._bench.side.submit(
@@ -261,7 +248,6 @@ class ProjectTask:
         self._etag = held.etag
         self._brought = held.brought
         page = self._parse()
-        self._stored = {file.path: file for file in unpack_files(self._known.files)} if self._known else {}
         fresh = {file.path: file for file in held.brought.stored}
         plan = plan_project(
             page,
@@ -287,14 +273,11 @@ class ProjectTask:
             return
         left_out = {filename for filename, _ in page.refused}
         at_rest = [*self._keep, *self._brought.stored]
-        listed = {file.path.rpartition("/")[2]: file for file in at_rest}
+        listed = {_filename(file): file for file in at_rest}
         # A stored copy of an entry that cannot be used any more stays on the disk, though off the page.
-        unlisted = [
-            file
-            for path, file in self._stored.items()
-            if path.rpartition("/")[2] in left_out and path.rpartition("/")[2] not in listed
-        ]
-        pages, page_digest = self._render(page, listed)
+        unlisted = [file for file in self._stored.values() if _filename(file) in left_out - listed.keys()]
+        trusted = self._context.clean and not self._job.force
+        pages, page_digest = stage_pages(self._context, self._bench.storage, page, listed, self._known, trusted=trusted)
         at_rest += unlisted
         reasons = [f"{filename}: {reason}" for filename, reason in (*page.refused, *self._brought.failures)]
         if self._legacy_failure:
@@ -323,45 +306,6 @@ class ProjectTask:
             )
         )
 
-    def _render(self, page: Page, listed: dict[str, StoredFile]) -> tuple[tuple[StagedPage, ...], str]:
-        """Render what the settings ask for into staging; nothing is staged that stands there already."""
-        root_uri = self._context.settings.pages.root_uri
-        entries = []
-        for file in page.files:
-            at_rest = listed.get(file.filename)
-            if at_rest is not None:
-                if root_uri:
-                    long_path = file_paths(self._context.tree.layout, file.url, file.filename, at_rest.sha256).long_path
-                    url = f"{root_uri}/{url_path(long_path)}"
-                else:
-                    url = f"../../{url_path(at_rest.path)}"
-                entries.append(simple.Entry(file, url, at_rest.sha256, at_rest.size, at_rest.metadata))
-        formats = self._context.settings.pages.formats
-        bodies: dict[PageFormat, bytes] = {}
-        if PageFormat.JSON in formats:
-            bodies[PageFormat.JSON] = simple.render_json(page, self._job.name, page.serial, entries)
-        if PageFormat.HTML in formats:
-            bodies[PageFormat.HTML] = simple.render_html(page, self._job.name, page.serial, entries)
-        digest = xxhash.xxh3_128_hexdigest(b"\0".join(bodies.values()))
-        if (
-            self._context.clean
-            and self._known is not None
-            and digest == self._known.page_digest
-            and not self._job.force
-        ):
-            return (), digest
-        staged = (self._stage(page_format, body) for page_format, body in bodies.items())
-        return tuple(page for page in staged if page is not None), digest
-
-    def _stage(self, page_format: PageFormat, body: bytes) -> StagedPage | None:
-        storage, tree, name = self._bench.storage, self._context.tree, self._job.name
-        finals = page_paths(tree, name, page_format)
-        if (self._known is not None or not self._context.clean) and all(storage.read(path) == body for path in finals):
-            return None
-        staged = [storage.write_staged(body)]
-        staged += [storage.link_staged(staged[0]) for _ in finals[1:]]
-        return StagedPage(tuple(staged), finals)
-
     def _gone(self) -> None:
         if self._known is None or not self._known.page_digest:
             if self._job.wanted:
@@ -369,8 +313,7 @@ class ProjectTask:
             else:
                 self._answer(Outcome(self._job.name, "gone"))
             return
-        dropped = tuple(_paths(unpack_files(self._known.files)))
-        self._answer(Outcome(self._job.name, "gone", dropped=dropped))
+        self._answer(Outcome(self._job.name, "gone", dropped=tuple(_paths(self._stored.values()))))
 
     def _unchanged(self, serial: int | None, etag: str) -> None:
         self._answer(Outcome(self._job.name, "unchanged", serial=serial, etag=etag))
@@ -388,6 +331,10 @@ class ProjectTask:
         )
 
 
+def _filename(file: StoredFile) -> str:
+    return file.path.rpartition("/")[2]
+
+
 def _paths(files: Iterable[StoredFile]) -> set[str]:
     paths = set()
     for file in files:
@@ -398,9 +345,5 @@ def _paths(files: Iterable[StoredFile]) -> set[str]:
 
 
 def _summary(reasons: list[str]) -> str:
-    if not reasons:
-        return ""
-    text = "; ".join(reasons[:5])
-    if len(reasons) > 5:
-        text += f"; and {len(reasons) - 5} more"
-    return text[:_REASON_LENGTH]
+    more = [f"and {len(reasons) - 5} more"] if len(reasons) > 5 else []
+    return "; ".join([*reasons[:5], *more])[:_REASON_LENGTH]

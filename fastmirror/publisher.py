@@ -32,18 +32,10 @@ class Done(NamedTuple):
 class Publisher:
     """Takes outcomes, and makes them durable, visible and recorded, in this order."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        state: State,
-        run: int,
-        recorded: Callable[[Sequence[Done]], None],
-        wake: Callable[[], None],
-    ) -> None:
+    def __init__(self, storage: Storage, state: State, check_id: int, wake: Callable[[], None]) -> None:
         self._storage = storage
         self._state = state
-        self._run = run
-        self._recorded = recorded
+        self._check_id = check_id
         self._wake = wake
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._waiting: list[Done] = []
@@ -72,8 +64,7 @@ class Publisher:
             group, self._group = self._group, []
             flight.result()
             with self._state.transaction():
-                self._state.record(group, time.time(), self._run)
-            self._recorded(group)
+                self._state.record(group, time.time(), self._check_id)
         if self._flight is None and self._waiting and (hurry or self._is_due()):
             self._group, self._waiting = self._waiting, []
             if any(done.outcome.dropped for done in self._group):

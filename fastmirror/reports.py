@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastmirror.inquiry import MirrorStatus, PlannedRun
-    from fastmirror.mirror import Failure, Summary
+    from fastmirror.summary import Failure, Summary
 
 _SHOWN_FAILURES = 10
 _SHOWN_NAMES = 10

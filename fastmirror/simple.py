@@ -235,6 +235,7 @@ def render_json(page: Page, name: NormalizedName, serial: int | None, entries: S
         }
         keys.pop("dist-info-metadata", None)  # old clients misread these two
         keys.pop("data-dist-info-metadata", None)
+        keys.pop("gpg-sig", None)  # signatures are not mirrored
         files.append(keys)
     meta: dict[str, Any] = {"api-version": API_VERSION}
     if serial is not None:

@@ -1,6 +1,6 @@
 """The HTML form (PEP 503): a project's page read into the shape of the JSON form (PEP 691), and the root index.
 
-A tokenizer of its own, for three reasons: html.parser takes ten times as long, takes quadratic time on some
+A tokenizer of its own, for three reasons: html.parser takes three times as long, takes quadratic time on some
 hostile pages (in the Pythons that fastmirror supports), and decodes ``&section=`` in a link as an entity.
 Here every character is passed a bounded number of times: what is not ended ends the document.
 """

@@ -16,71 +16,10 @@ from fastmirror.errors import StorageError
 from fastmirror.model import Known, Outcome, StoredFile
 from fastmirror.names import NormalizedName
 from fastmirror.planner import retry_delay_s
+from fastmirror.schema import KNOWN, RECORD, RECORD_FAILURE, RECORD_UNCHANGED, SCHEMA, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-create table meta (key text primary key, value text not null) without rowid;
-create table project (
-    name text primary key,          -- normalised
-    serial integer,                 -- seen in the page that is published
-    etag text not null,             -- of the upstream's page
-    upstream_digest text not null,  -- xxh3 of the upstream's page
-    page_digest text not null,      -- xxh3 of the published pages; '' if none is
-    settings_digest text not null,  -- of what else shaped them
-    file_count integer not null,
-    byte_count integer not null,
-    outcome text not null,          -- the last status
-    reason text not null,
-    tries integer not null,         -- failures in a row
-    next_try real,                  -- epoch seconds; null if nothing is to be tried again
-    expected integer,               -- the serial that a failing project is to reach
-    verified_at real,               -- when every stored file was last hashed
-    checked_run integer,            -- the --force-check that has seen it
-    wanted_by text not null,        -- 'name' if asked for by name
-    listed integer not null         -- in the root index
-) without rowid;
-create index retry on project (next_try) where next_try is not null;
-create table stored (project text primary key, files blob not null);
-create table doomed (path text primary key, project text not null, since real not null) without rowid;
-create table shared (path text, project text, primary key (path, project)) without rowid;
-create table run (
-    id integer primary key, started real not null, finished real, exit_status integer, summary text
-);
-"""
-
-_RECORD = """
-insert into project values (:name, :serial, :etag, :upstream_digest, :page_digest, :settings_digest,
-    :file_count, :byte_count, :outcome, :reason, :tries, :next_try, :expected, :verified_at, :checked_run,
-    :wanted_by, :listed)
-on conflict (name) do update set serial = excluded.serial, etag = excluded.etag,
-    upstream_digest = excluded.upstream_digest, page_digest = excluded.page_digest,
-    settings_digest = excluded.settings_digest, file_count = excluded.file_count,
-    byte_count = excluded.byte_count, outcome = excluded.outcome, reason = excluded.reason,
-    tries = excluded.tries, next_try = excluded.next_try, expected = excluded.expected,
-    verified_at = coalesce(excluded.verified_at, verified_at),
-    checked_run = coalesce(excluded.checked_run, checked_run),
-    wanted_by = max(wanted_by, excluded.wanted_by), listed = excluded.listed
-"""
-_RECORD_FAILURE = """
-insert into project values (:name, null, '', '', '', '', 0, 0, 'failed', :reason, 1, :next_try, :expected, null,
-    :checked_run, :wanted_by, 0)
-on conflict (name) do update set outcome = 'failed', reason = excluded.reason, tries = :tries,
-    next_try = excluded.next_try, expected = excluded.expected,
-    checked_run = coalesce(excluded.checked_run, checked_run),
-    wanted_by = max(wanted_by, excluded.wanted_by)
-"""
-_RECORD_UNCHANGED = """
-update project set serial = coalesce(:serial, serial), etag = :etag, outcome = 'published', reason = '', tries = 0,
-    next_try = null, expected = null, wanted_by = max(wanted_by, :wanted_by) where name = :name
-"""
-_KNOWN = """
-select name, serial, etag, upstream_digest, page_digest, settings_digest, files, outcome, tries
-from project left join stored on stored.project = name where name in ({})
-"""
 
 
 class Totals(NamedTuple):
@@ -147,7 +86,7 @@ class State:
         if not self._db.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
             if read_only:
                 raise StorageError(f"state is empty ({self._path})")
-            self._db.executescript(f"begin; {_SCHEMA} commit;")
+            self._db.executescript(f"begin; {SCHEMA} commit;")
             self.put({"schema": str(SCHEMA_VERSION)})
         schema = self.get("schema") or str(SCHEMA_VERSION)
         if schema != str(SCHEMA_VERSION):
@@ -185,7 +124,7 @@ class State:
     def known(self, names: Sequence[NormalizedName]) -> dict[NormalizedName, Known]:
         """What is held of each of these projects, some hundred at the most; names not held are left out."""
         with _translated(self._path):
-            rows = self._db.execute(_KNOWN.format(",".join("?" * len(names))), names)
+            rows = self._db.execute(KNOWN.format(",".join("?" * len(names))), names)
             return {
                 NormalizedName(name): Known(serial, etag, upstream, page, settings, files or b"", outcome, tries)
                 for name, serial, etag, upstream, page, settings, files, outcome, tries in rows
@@ -236,17 +175,17 @@ class State:
                 [(path, outcome.name, since) for path in outcome.dropped],
             )
 
-    def record(self, done: Iterable[tuple[Outcome, RecordedJob]], now: float, run: int) -> None:
+    def record(self, done: Iterable[tuple[Outcome, RecordedJob]], now: float, check_id: int) -> None:
         """Keep what became of projects whose pages are durable."""
         for outcome, job in done:
             if outcome.status == "gone":
                 self.forget(outcome.name)
                 continue
-            row = _row(outcome, job, now, run)
+            row = _row(outcome, job, now, check_id)
             if outcome.status in {"failed", "unchanged"}:
-                self._db.execute(_RECORD_FAILURE if outcome.status == "failed" else _RECORD_UNCHANGED, row)
+                self._db.execute(RECORD_FAILURE if outcome.status == "failed" else RECORD_UNCHANGED, row)
                 continue
-            self._db.execute(_RECORD, row)
+            self._db.execute(RECORD, row)
             if outcome.files is not None:
                 self._db.execute("insert or replace into stored values (?, ?)", (outcome.name, outcome.files))
             if outcome.shared:
@@ -345,7 +284,7 @@ class State:
         return {"started": row[0], "finished": row[1], "exit_status": row[2]} | summary
 
 
-def _row(outcome: Outcome, job: RecordedJob, now: float, run: int) -> dict[str, Any]:
+def _row(outcome: Outcome, job: RecordedJob, now: float, check_id: int) -> dict[str, Any]:
     is_whole = outcome.status in {"published", "unchanged"}
     tries = 0 if is_whole else job.tries + 1
     return {
@@ -363,7 +302,7 @@ def _row(outcome: Outcome, job: RecordedJob, now: float, run: int) -> dict[str, 
         "next_try": None if is_whole else now + retry_delay_s(tries),
         "expected": None if is_whole else job.expected,
         "verified_at": now if job.forced and outcome.status == "published" else None,
-        "checked_run": run if job.forced else None,
+        "checked_run": check_id if job.forced else None,
         "wanted_by": "name" if job.wanted else "",
         "listed": int(bool(outcome.page_digest) and not outcome.hidden),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import netrc
+import re
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -204,11 +205,14 @@ def _collect(meta: Any, chunks: Iterator[list[Any]]) -> RootIndex:  # noqa: ANN4
     return RootIndex(projects, greatest or None, skipped)
 
 
+_DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
 def _serial(entry: dict[str, Any]) -> int | None:
     serial = entry.get("_last-serial")
     if type(serial) is int:
         return serial if serial > 0 else None
-    return int(serial) if isinstance(serial, str) and serial.isascii() and serial.isdigit() else None
+    return int(serial) if isinstance(serial, str) and _DIGITS.fullmatch(serial) else None
 
 
 def _parse_html_root(body: bytes, page_url: str) -> RootIndex:

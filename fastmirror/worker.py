@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastmirror import logs
 from fastmirror.channel import Channel
-from fastmirror.fetcher import Fetcher, SideThread
+from fastmirror.fetcher import Fetcher
 from fastmirror.lanes import Lanes
 from fastmirror.model import (
     Answer,
@@ -25,13 +25,15 @@ from fastmirror.model import (
     Share,
     Split,
 )
-from fastmirror.project import Bench, Context, ProjectTask
+from fastmirror.project import Bench, ProjectTask
+from fastmirror.sink import SideThread
 from fastmirror.storage import Storage
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
 
+    from fastmirror.pages import Context
     from fastmirror.settings import Settings
     from fastmirror.transport import Transport
 

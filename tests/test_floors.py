@@ -16,16 +16,17 @@ PACKAGE = Path(__file__).parents[1] / "fastmirror"
 # Bottom to top: a module imports only what stands before it. Not all of them need to exist.
 FLOORS = (
     *("__init__", "errors", "names", "model", "layout", "ini", "settings"),
-    *("planner", "filters", "simple_html", "simple_entry", "simple"),
-    *("progress", "logs", "transport", "transport.curl", "transport.session", "channel", "state", "storage"),
-    *("lock", "nginx", "serving", "upstream", "lanes", "sink", "fetcher", "project", "worker", "pool"),
-    *("tree", "publisher", "rootindex", "removal", "discovery", "mirror", "inquiry"),
+    *("planner", "filters", "simple_html", "simple_entry", "simple", "summary"),
+    *("progress", "logs", "bell", "transport", "transport.rate", "transport.curl", "transport.session", "channel"),
+    *("schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
+    *("lanes", "sink", "fetcher", "pages", "project", "worker", "processes", "pool"),
+    *("tree", "publisher", "rootindex", "removal", "discovery", "execution", "mirror", "inquiry"),
     *("reports", "configuration", "cli", "__main__"),
 )
 
 # Values and logic: the same input gives the same output.
 PURE = {"errors", "names", "model", "layout", "ini", "settings"}
-PURE |= {"planner", "filters", "simple_html", "simple_entry", "simple"}
+PURE |= {"planner", "filters", "simple_html", "simple_entry", "simple", "summary", "schema"}
 IMPURE_IMPORTS = {"os", "io", "socket", "time", "random", "subprocess", "tempfile", "shutil", "threading"}
 IMPURE_IMPORTS |= {"concurrent", "logging", "requests", "sqlite3", "pathlib"}
 
@@ -38,7 +39,7 @@ DOORS = {
     "typer": {"cli"},
     "tqdm": {"progress"},
     "concurrent_log_handler": {"logs"},
-    "multiprocessing": {"pool"},
+    "multiprocessing": {"processes", "pool"},
     "subprocess": set(),
     "starlette": {"serving"},
     "uvicorn": {"serving"},

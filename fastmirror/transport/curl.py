@@ -8,13 +8,13 @@ owner that was busy parsing is no reason to blame the upstream.
 from __future__ import annotations
 
 import selectors
-import socket
 import time
 from typing import TYPE_CHECKING
 
 import pycurl
 
 from fastmirror import __version__
+from fastmirror.bell import Bell
 from fastmirror.transport import (
     LEAST_BYTES_PER_SECOND,
     MAX_REDIRECTS,
@@ -24,6 +24,7 @@ from fastmirror.transport import (
     is_retryable_status,
     origin,
 )
+from fastmirror.transport.rate import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +46,6 @@ _EVENTS = {
     pycurl.POLL_OUT: selectors.EVENT_WRITE,
     pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
 }
-# A rate limit lets this many seconds' worth of bytes through in one go.
-_BURST_S = 0.25
 
 
 class _Transfer:
@@ -56,7 +55,7 @@ class _Transfer:
         "begun", "chunks", "error", "handle", "lines", "moved", "paused", "rate", "request", "since", "size",
     )  # fmt: skip
 
-    def __init__(self, request: Request, handle: pycurl.Curl, clock: float, rate: _Rate | None) -> None:
+    def __init__(self, request: Request, handle: pycurl.Curl, clock: float, rate: Rate | None) -> None:
         self.request = request
         self.handle = handle
         self.lines: list[bytes] = []  # of the headers, as they came, of every response on the way
@@ -97,31 +96,10 @@ class _Transfer:
             self.error = sink.begin(status, headers) or ""
             if self.error:
                 return -1
-        if (self.rate is not None and self.rate.is_spent()) or not sink.feed(chunk):
+        if (self.rate is not None and self.rate.wait_s()) or not sink.feed(chunk):
             self.paused = True
             return pycurl.WRITEFUNC_PAUSE
         return None
-
-
-class _Rate:
-    """Bytes that may still come, refilled by the clock."""
-
-    def __init__(self, bytes_per_second: float) -> None:
-        self.bytes_per_second = bytes_per_second
-        self.balance = bytes_per_second * _BURST_S
-        self.at = time.monotonic()
-
-    def refill(self) -> None:
-        now = time.monotonic()
-        earned = (now - self.at) * self.bytes_per_second
-        self.balance = min(self.balance + earned, self.bytes_per_second * _BURST_S)
-        self.at = now
-
-    def spend(self, size: int) -> None:
-        self.balance -= size
-
-    def is_spent(self) -> bool:
-        return self.balance <= 0
 
 
 def parse_headers(lines: list[bytes]) -> tuple[int, dict[str, str]]:
@@ -156,16 +134,14 @@ class CurlTransport:
         self._free: dict[bool, list[pycurl.Curl]] = {True: [], False: []}
         self._clock = 0.0  # seconds spent in poll
         self._checked = 0.0
-        self._rate: _Rate | None = None
+        self._rate: Rate | None = None
         self._failed: list[Reply] = []
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
-        self._alarm, self._bell = socket.socketpair()
-        self._alarm.setblocking(False)
-        self._bell.setblocking(False)
-        self.watch(self._alarm.fileno(), self._silence)
+        self._bell = Bell()
+        self.watch(self._bell.fileno(), self._bell.silence)
 
     def start(self, request: Request) -> None:
         """Begin a transfer; its Reply comes out of a later poll."""
@@ -198,10 +174,9 @@ class CurlTransport:
         if self._deadline is not None:
             wait = min(wait, max(0.0, self._deadline - begun))
         if self._rate is not None:
-            wait = min(wait, _BURST_S / 4)
-        events = self._selector.select(wait)
+            wait = min(wait, self._rate.wait_s() or wait)
         acted = False
-        for key, mask in events:
+        for key, mask in self._selector.select(wait):
             ready = self._watched.get(key.fd)
             if ready is not None:
                 ready()
@@ -257,14 +232,11 @@ class CurlTransport:
 
     def wake(self) -> None:
         """Make a poll that waits return."""
-        try:
-            self._bell.send(b"\0")
-        except BlockingIOError:
-            return  # it rings already
+        self._bell.ring()
 
     def limit_rate(self, bytes_per_second: float | None) -> None:
         """Let this transport's files together bring so much at most; for transfers begun from now on."""
-        self._rate = _Rate(bytes_per_second) if bytes_per_second else None
+        self._rate = Rate(bytes_per_second) if bytes_per_second else None
 
     def close(self) -> None:
         """End all transfers and connections."""
@@ -275,15 +247,7 @@ class CurlTransport:
                 handle.close()
         self._multi.close()
         self._selector.close()
-        self._alarm.close()
         self._bell.close()
-
-    def _silence(self) -> None:
-        try:
-            while self._alarm.recv(4096):
-                pass
-        except BlockingIOError:
-            return
 
     def _new_handle(self, *, compressed: bool) -> pycurl.Curl:
         handle = pycurl.Curl()
@@ -327,10 +291,9 @@ class CurlTransport:
     def _on_timer(self, timeout_ms: int) -> None:
         self._deadline = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
 
-    def _go_on_within_rate(self, rate: _Rate) -> None:
-        rate.refill()
+    def _go_on_within_rate(self, rate: Rate) -> None:
         for token, transfer in list(self._transfers.items()):
-            if rate.is_spent():
+            if rate.wait_s():
                 return
             if transfer.paused and transfer.rate is not None:
                 self.resume(token)

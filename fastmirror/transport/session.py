@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import queue
 import selectors
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import requests.utils
 import urllib3
 
 from fastmirror import __version__
+from fastmirror.bell import Bell
 from fastmirror.transport import (
     LEAST_BYTES_PER_SECOND,
     MAX_REDIRECTS,
@@ -29,6 +29,7 @@ from fastmirror.transport import (
     is_retryable_status,
     origin,
 )
+from fastmirror.transport.rate import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -177,30 +178,12 @@ class _Flight:
         self.resumed.clear()
 
 
-class _Pace:
-    """A rate limit shared by all threads: each byte earns a moment at which the next may come."""
-
-    def __init__(self) -> None:
-        self.bytes_per_second: float | None = None
-        self._lock = threading.Lock()
-        self._next = 0.0
-
-    def delay(self, size: int) -> float:
-        """Seconds to wait before `size` more bytes are taken."""
-        if self.bytes_per_second is None:
-            return 0.0
-        with self._lock:
-            now = time.monotonic()
-            self._next = max(self._next, now) + size / self.bytes_per_second
-            return self._next - now
-
-
 class _Paced:
     """A sink that takes its bytes at the rate allowed."""
 
-    def __init__(self, sink: Sink, pace: _Pace) -> None:
+    def __init__(self, sink: Sink, rate: Rate) -> None:
         self._sink = sink
-        self._pace = pace
+        self._rate = rate
 
     def begin(self, status: int, headers: Mapping[str, str]) -> str | None:
         """Pass on."""
@@ -208,10 +191,12 @@ class _Paced:
 
     def feed(self, chunk: bytes) -> bool:
         """Pass on, after the pause that the rate asks for."""
-        delay = self._pace.delay(len(chunk))
-        if delay:
-            time.sleep(delay)
-        return self._sink.feed(chunk)
+        while wait := self._rate.wait_s():
+            time.sleep(wait)
+        taken = self._sink.feed(chunk)
+        if taken:
+            self._rate.spend(len(chunk))
+        return taken
 
 
 class SessionTransport:
@@ -223,11 +208,9 @@ class SessionTransport:
         self._flights: dict[int, _Flight] = {}
         self._done: queue.SimpleQueue[tuple[_Flight, Reply]] = queue.SimpleQueue()
         self._selector = selectors.DefaultSelector()
-        self._alarm, self._bell = socket.socketpair()
-        self._alarm.setblocking(False)
-        self._bell.setblocking(False)
-        self._selector.register(self._alarm, selectors.EVENT_READ, self._silence)
-        self._pace = _Pace()
+        self._bell = Bell()
+        self._selector.register(self._bell, selectors.EVENT_READ, self._bell.silence)
+        self._rate: Rate | None = None
 
     def start(self, request: Request) -> None:
         """Begin a transfer; its Reply comes out of a later poll."""
@@ -270,14 +253,11 @@ class SessionTransport:
 
     def wake(self) -> None:
         """Make a poll that waits return."""
-        try:
-            self._bell.send(b"\0")
-        except BlockingIOError:
-            return  # it rings already
+        self._bell.ring()
 
     def limit_rate(self, bytes_per_second: float | None) -> None:
         """Let this transport's files together bring so much at most."""
-        self._pace.bytes_per_second = bytes_per_second
+        self._rate = Rate(bytes_per_second) if bytes_per_second else None
 
     def close(self) -> None:
         """End all transfers and connections."""
@@ -286,22 +266,15 @@ class SessionTransport:
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._session.close()
         self._selector.close()
-        self._alarm.close()
         self._bell.close()
 
     def _fly(self, request: Request, flight: _Flight) -> None:
         try:
             if not flight.cancelled:
-                paced = request if request.sink is None else request._replace(sink=_Paced(request.sink, self._pace))
-                reply = self._session.get(paced, lambda: flight.cancelled, flight.wait)
+                if request.sink is not None and self._rate is not None:
+                    request = request._replace(sink=_Paced(request.sink, self._rate))
+                reply = self._session.get(request, lambda: flight.cancelled, flight.wait)
                 self._done.put((flight, reply))
                 self.wake()
         finally:
             flight.ended.set()
-
-    def _silence(self) -> None:
-        try:
-            while self._alarm.recv(4096):
-                pass
-        except BlockingIOError:
-            return

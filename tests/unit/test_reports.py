@@ -9,7 +9,7 @@ import pytest
 
 from fastmirror import reports
 from fastmirror.inquiry import MirrorStatus, PlannedRun
-from fastmirror.mirror import Failure, Summary
+from fastmirror.summary import Failure, Summary
 
 LAST_RUN = {
     "started": "2026-10-31T12:00:00Z",

@@ -1,0 +1,174 @@
+"""A run's jobs: out to the workers, their outcomes to the publisher, while disk, clock and signals are watched."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from fastmirror.errors import Interrupted, StorageError
+from fastmirror.model import Outcome, ProjectJob
+from fastmirror.pool import Budget, Pool
+from fastmirror.publisher import Done, Publisher
+from fastmirror.state import RecordedJob, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from fastmirror.discovery import Wanted
+    from fastmirror.names import NormalizedName
+    from fastmirror.pages import Context
+    from fastmirror.progress import Progress
+    from fastmirror.settings import Settings
+    from fastmirror.storage import Storage
+    from fastmirror.summary import Counts
+
+_LOG = logging.getLogger(__name__)
+CHUNK = 256  # projects looked up in the state at a time
+_SPACE_CHECK_S = 2.0
+_HOUR_S = 3600.0
+
+
+class Terms(NamedTuple):
+    """What holds for all jobs of a run."""
+
+    settings: Settings
+    chosen: Wanted
+    force: bool
+    check_id: int  # of the --force-check under way
+    deadline: float | None  # epoch seconds; nothing is begun after it
+
+
+class Execution:
+    """Does a run's jobs. `do` returns when all are recorded."""
+
+    def __init__(
+        self, terms: Terms, state: State, storage: Storage, lock: int, counts: Counts, progress: Progress
+    ) -> None:
+        self._terms = terms
+        self._state = state
+        self._storage = storage
+        self._lock = lock
+        self._counts = counts
+        self._progress = progress
+        self._pool: Pool | None = None
+        self._publisher = Publisher(storage, state, terms.check_id, self._wake)
+        self._signal = 0
+        self._storage_failure = ""
+        self._gone: list[Outcome] = []
+        self._disputed: dict[NormalizedName, tuple[str, ...]] = {}
+        self._space_checked = 0.0
+        self._hour_begun = time.monotonic()
+        self.every_hour: Callable[[], None] = lambda: None
+
+    def open(self, most: int | None) -> None:
+        """Start the workers, if they are not there; `most` projects are to be done, None: many.
+
+        It is done before the plan is made: a forked worker has no part in the memory that a plan takes.
+        """
+        if self._pool is not None:
+            return
+        pool = self._terms.settings.pool
+        processes = pool.processes if most is None else min(pool.processes, most)
+        self._pool = Pool(Budget(pool.index_transfers, pool.file_transfers, pool.max_rate), processes, self._lock)
+        self._pool.start()
+        _LOG.info("at most %d pages and %d files in flight", pool.index_transfers, pool.file_transfers)
+
+    def brief(self, context: Context) -> None:
+        """Tell the workers what all jobs share."""
+        if self._pool is not None:
+            self._pool.brief(context)
+
+    def interrupt(self, number: int) -> None:
+        """A signal came: end in order. May be called by a signal handler."""
+        self._signal = number
+        self._wake()
+
+    def do(self, update: dict[NormalizedName, int | None]) -> None:
+        """Have the workers do these projects, and record them.
+
+        Raises Interrupted or StorageError when what was answered is recorded, but not all was answered.
+        """
+        pool = self._pool
+        if pool is None or not update:
+            return
+        self._counts.planned += len(update)
+        self._progress.plan(self._counts.planned)
+        answered = pool.run(self._jobs(update), len(update), self._take, self._tick)
+        self._publisher.finish()
+        if not answered:
+            raise StorageError(self._storage_failure) if self._storage_failure else Interrupted(self._signal)
+
+    def take_gone(self) -> list[Outcome]:
+        """The projects that upstream answered 404 for, since the last call."""
+        gone, self._gone = self._gone, []
+        return gone
+
+    def take_disputed(self) -> dict[NormalizedName, tuple[str, ...]]:
+        """The projects that found other bytes under their files' names, with those paths, since the last call."""
+        disputed, self._disputed = self._disputed, {}
+        return disputed
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.close()
+        self._publisher.close()
+
+    def _jobs(self, update: dict[NormalizedName, int | None]) -> Iterator[ProjectJob]:
+        terms = self._terms
+        wanted = terms.chosen.names or frozenset()
+        for names in in_chunks(update, CHUNK):
+            known = self._state.known(names)
+            for name in names:
+                if terms.deadline is not None and time.time() > terms.deadline:
+                    return
+                yield ProjectJob(name, update[name], known.get(name), name in wanted, terms.force)
+
+    def _take(self, job: ProjectJob, outcome: Outcome) -> None:
+        if outcome.storage_failure:
+            self._storage_failure = outcome.reason
+            return
+        self._counts.take(outcome)
+        is_bad = outcome.status in {"failed", "partial"}
+        self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(is_bad))
+        if is_bad:
+            _LOG.info("%s: %s: %s", outcome.name, outcome.status, outcome.reason)
+        if outcome.disputed:
+            self._disputed[outcome.name] = outcome.disputed
+        if outcome.status == "gone":
+            self._gone.append(outcome)
+            return
+        tries = job.known.tries if job.known else 0
+        by_command = self._terms.chosen.by_command
+        self._publisher.add(Done(outcome, RecordedJob(by_command, job.force, tries, job.serial)))
+
+    def _tick(self) -> bool:
+        """Between answers: publish what is due, watch the disk and the clock; whether to go on."""
+        self._publisher.advance(hurry=False)
+        now = time.monotonic()
+        if now - self._space_checked > _SPACE_CHECK_S:
+            self._space_checked = now
+            free, least = self._storage.free_bytes(), self._terms.settings.storage.min_free
+            if free < least:
+                self._storage_failure = f"only {free} bytes are free, fewer than min-free = {least}"
+        if now - self._hour_begun > _HOUR_S:
+            self._hour_begun = now
+            self.every_hour()
+        return not self._signal and not self._storage_failure
+
+    def _wake(self) -> None:
+        if self._pool is not None:
+            self._pool.wake()
+
+
+def in_chunks(names: Iterable[NormalizedName], size: int) -> Iterator[list[NormalizedName]]:
+    """Cut names into lists of at most `size`."""
+    chunk: list[NormalizedName] = []
+    for name in names:
+        chunk.append(name)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,86 @@
+"""How a worker process starts and ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from multiprocessing.reduction import DupFd
+from typing import TYPE_CHECKING, Any
+
+from fastmirror.worker import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from multiprocessing.process import BaseProcess
+
+
+def start_process(lock: int, others: Sequence[int]) -> tuple[BaseProcess, socket.socket]:
+    """Start a worker; returns it and our end of its socket.
+
+    It inherits the lock's descriptor, and none of `others`, our ends of the other workers' sockets. It is
+    forked; where threads run already it starts afresh, as a fork would copy the locks that they hold.
+    """
+    ours, theirs = socket.socketpair()
+    process: BaseProcess
+    if threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods():
+        process = multiprocessing.get_context("fork").Process(
+            target=_run_forked, args=(theirs, [*others, ours.fileno()]), daemon=True
+        )
+    else:
+        process = multiprocessing.get_context("spawn").Process(
+            target=_run_spawned, args=(theirs, _InheritedDescriptor(lock)), daemon=True
+        )
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # until it ignores them
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    theirs.close()
+    return process, ours
+
+
+def reap(process: BaseProcess, deadline: float) -> None:
+    """Wait for a process until this moment of the monotonic clock, then kill it."""
+    process.join(max(0.0, deadline - time.monotonic()))
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def cause_of_death(process: BaseProcess) -> str:
+    """How a process that is gone ended."""
+    code = process.exitcode
+    if code is not None and code < 0:
+        return f"signal {-code}"
+    return f"exit status {code}"
+
+
+def _run_forked(end: socket.socket, others: Sequence[int]) -> None:
+    """In the new process: the parent's ends of the sockets are not ours to hold open."""
+    for descriptor in others:
+        os.close(descriptor)
+    serve(end)
+
+
+def _run_spawned(end: socket.socket, lock: int) -> None:
+    os.set_inheritable(lock, False)
+    serve(end)
+
+
+class _InheritedDescriptor:
+    """A descriptor on its way to a spawned process; it is duplicated while that process is being started."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _detach, (DupFd(self._descriptor),)
+
+
+def _detach(duplicate: Any) -> int:  # noqa: ANN401 - multiprocessing's own, untyped
+    """Held open: the mirror is free when the last of its processes is gone."""
+    return int(duplicate.detach())

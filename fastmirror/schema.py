@@ -1,0 +1,65 @@
+"""The state's tables, and how a project's row is written."""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+
+SCHEMA = """
+create table meta (key text primary key, value text not null) without rowid;
+create table project (
+    name text primary key,          -- normalised
+    serial integer,                 -- seen in the page that is published
+    etag text not null,             -- of the upstream's page
+    upstream_digest text not null,  -- xxh3 of the upstream's page
+    page_digest text not null,      -- xxh3 of the published pages; '' if none is
+    settings_digest text not null,  -- of what else shaped them
+    file_count integer not null,
+    byte_count integer not null,
+    outcome text not null,          -- the last status
+    reason text not null,
+    tries integer not null,         -- failures in a row
+    next_try real,                  -- epoch seconds; null if nothing is to be tried again
+    expected integer,               -- the serial that a failing project is to reach
+    verified_at real,               -- when every stored file was last hashed
+    checked_run integer,            -- the --force-check that has seen it
+    wanted_by text not null,        -- 'name' if asked for by name
+    listed integer not null         -- in the root index
+) without rowid;
+create index retry on project (next_try) where next_try is not null;
+create table stored (project text primary key, files blob not null);
+create table doomed (path text primary key, project text not null, since real not null) without rowid;
+create table shared (path text, project text, primary key (path, project)) without rowid;
+create table run (
+    id integer primary key, started real not null, finished real, exit_status integer, summary text
+);
+"""
+
+RECORD = """
+insert into project values (:name, :serial, :etag, :upstream_digest, :page_digest, :settings_digest,
+    :file_count, :byte_count, :outcome, :reason, :tries, :next_try, :expected, :verified_at, :checked_run,
+    :wanted_by, :listed)
+on conflict (name) do update set serial = excluded.serial, etag = excluded.etag,
+    upstream_digest = excluded.upstream_digest, page_digest = excluded.page_digest,
+    settings_digest = excluded.settings_digest, file_count = excluded.file_count,
+    byte_count = excluded.byte_count, outcome = excluded.outcome, reason = excluded.reason,
+    tries = excluded.tries, next_try = excluded.next_try, expected = excluded.expected,
+    verified_at = coalesce(excluded.verified_at, verified_at),
+    checked_run = coalesce(excluded.checked_run, checked_run),
+    wanted_by = max(wanted_by, excluded.wanted_by), listed = excluded.listed
+"""
+RECORD_FAILURE = """
+insert into project values (:name, null, '', '', '', '', 0, 0, 'failed', :reason, 1, :next_try, :expected, null,
+    :checked_run, :wanted_by, 0)
+on conflict (name) do update set outcome = 'failed', reason = excluded.reason, tries = :tries,
+    next_try = excluded.next_try, expected = excluded.expected,
+    checked_run = coalesce(excluded.checked_run, checked_run),
+    wanted_by = max(wanted_by, excluded.wanted_by)
+"""
+RECORD_UNCHANGED = """
+update project set serial = coalesce(:serial, serial), etag = :etag, outcome = 'published', reason = '', tries = 0,
+    next_try = null, expected = null, wanted_by = max(wanted_by, :wanted_by) where name = :name
+"""
+KNOWN = """
+select name, serial, etag, upstream_digest, page_digest, settings_digest, files, outcome, tries
+from project left join stored on stored.project = name where name in ({})
+"""

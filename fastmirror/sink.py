@@ -1,0 +1,217 @@
+"""A body on its way into staging: gathered, hashed, written.
+
+Small bodies are hashed and written in one go when they are whole. Larger ones gather in buffers of 1 MiB,
+which a side thread hashes and writes (both free the GIL) while the loop goes on; a transfer waits while two
+of its buffers do.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import queue
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+from fastmirror.storage import Storage, hash_descriptor, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+BUFFER_BYTES = 1 << 20
+_BUFFERS_WAITING = 2
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)", re.ASCII)
+
+
+class Goal(NamedTuple):
+    """What one body must be."""
+
+    url: str
+    algorithm: str
+    digest: str  # "" if upstream did not say
+    size: int | None
+    limit: int
+    mtime: float
+
+
+class SideThread:
+    """One thread that hashes and writes; what follows is called back in the loop."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hash-and-write")
+        self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def submit(self, work: Callable[[], None], then: Callable[[], None]) -> None:
+        """Do `work` after all that was submitted before; `then` is called by `settle`. `work` never raises."""
+
+        def run() -> None:
+            work()
+            self._done.put(then)
+            self._wake()
+
+        self._thread.submit(run)
+
+    def settle(self) -> None:
+        """Call back for the work that is done; in the loop."""
+        while not self._done.empty():
+            self._done.get()()
+
+    def close(self) -> None:
+        """End the thread when its work is done."""
+        self._thread.shutdown()
+
+
+class FileSink:
+    """A body on its way into staging; its digest is made as it passes.
+
+    A large body goes to a file named by its digest, so that whatever ends this try, the next one, in this
+    run or a later one, resumes it.
+    """
+
+    def __init__(self, goal: Goal, storage: Storage, side: SideThread, on_room: Callable[[], None]) -> None:
+        self._goal = goal
+        self._storage = storage
+        self._side = side
+        self._on_room = on_room
+        self._hashes = [hashlib.sha256()]
+        if goal.algorithm != "sha256":
+            self._hashes.append(hashlib.new(goal.algorithm))
+        self._chunks: list[bytes] = []
+        self._buffered = 0
+        self._busy = 0  # buffers with the side thread
+        self._refused_room = False
+        self._descriptor = -1
+        self.path = ""
+        self.resumed_at = 0  # bytes that an earlier try brought
+        self.size = 0  # bytes so far
+        self.error: OSError | None = None
+        if goal.digest and (goal.size is None or goal.size > BUFFER_BYTES):
+            self._descriptor, self.resumed_at = storage.open_partial(goal.digest)
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> str | None:
+        """Check that the body is what was asked for: the rest of a partial, or the whole."""
+        if not self.resumed_at:
+            return None
+        self.path = self._storage.partial(self._goal.digest)
+        if status == 206:
+            match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+            if match is None or int(match[1]) != self.resumed_at:
+                self.discard()
+                return "answered another range than asked for"
+            self._side.submit(self._hash_partial, lambda: None)
+            self.size = self.resumed_at
+        else:
+            os.ftruncate(self._descriptor, 0)
+            self.resumed_at = 0
+        return None
+
+    def feed(self, chunk: bytes) -> bool:
+        """Take a chunk, unless two buffers wait for the disk already."""
+        if self._buffered >= BUFFER_BYTES:
+            if self._busy >= _BUFFERS_WAITING:
+                self._refused_room = True
+                return False
+            self._spill(seal=False, then=self._written)
+        self._chunks.append(chunk)
+        self._buffered += len(chunk)
+        self.size += len(chunk)
+        return True
+
+    def finish(self, then: Callable[[], None]) -> None:
+        """The body is whole: have the rest on disk, then call `then`; at once where nothing is with the thread."""
+        if self.path:
+            self._spill(seal=True, then=then)
+        else:
+            self._write(self._take_buffer())
+            self._seal()
+            then()
+
+    def break_off(self, then: Callable[[], None]) -> None:
+        """The transfer broke: what came stays for the next try; call `then` when the thread has let go."""
+        if self.path:
+            self._spill(seal=True, then=then)
+        else:
+            self._close()
+            then()
+
+    def hexdigests(self) -> list[str]:
+        """sha256 first, then the digest that upstream gave, if it is another. After finish."""
+        return [digest.hexdigest() for digest in self._hashes]
+
+    def discard(self) -> None:
+        """Remove what came from staging: its bytes are not to be trusted."""
+        self._close()
+        if self.resumed_at:
+            self._storage.discard(self._storage.partial(self._goal.digest))
+        if self.path:
+            self._storage.discard(self.path)
+            self.path = ""
+
+    def _written(self) -> None:
+        self._busy -= 1
+        if self._refused_room:
+            self._refused_room = False
+            self._on_room()
+
+    def _spill(self, *, seal: bool, then: Callable[[], None]) -> None:
+        buffer = self._take_buffer()
+        self._busy += 1
+        if not self.path:
+            self._open_large()
+
+        def work() -> None:
+            self._write(buffer)
+            if seal:
+                self._seal()
+
+        self._side.submit(work, then)
+
+    def _open_large(self) -> None:
+        self.path = self._storage.new_staged()
+        if self._goal.digest:
+            self._descriptor, _ = self._storage.open_partial(self._goal.digest, create=True)
+            if self._descriptor >= 0:
+                self.path = self._storage.partial(self._goal.digest)
+
+    def _take_buffer(self) -> bytes:
+        buffer = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks, self._buffered = [], 0
+        return buffer
+
+    def _write(self, buffer: bytes) -> None:
+        if self.error is not None:
+            return
+        for digest in self._hashes:
+            digest.update(buffer)
+        try:
+            if self._descriptor < 0:
+                self.path = self.path or self._storage.new_staged()
+                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            write_all(self._descriptor, buffer)
+        except OSError as error:
+            self.error = error
+
+    def _seal(self) -> None:
+        try:
+            if self._goal.mtime > 0 and self._descriptor >= 0:
+                stamp = round(self._goal.mtime * 1e6) * 1000
+                os.utime(self._descriptor, ns=(stamp, stamp))
+        except OSError as error:
+            self.error = self.error or error
+        self._close()
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _hash_partial(self) -> None:
+        """In the side thread, before the rest: hash what an earlier try brought, and stand at its end."""
+        try:
+            if hash_descriptor(self._descriptor, self._hashes) != self.resumed_at:
+                raise OSError(errno.EAGAIN, "partial changed meanwhile")
+        except OSError as error:
+            self.error = error
