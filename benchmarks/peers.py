@@ -91,7 +91,10 @@ class Fastmirror:
     def __init__(self, layout: str) -> None:
         self.layout = layout
         self.label = f"fastmirror ({layout})"
-        self.version = _output([sys.executable, "-m", "fastmirror", "--version"]) or "not runnable"
+        self.version = (
+            _output([sys.executable, "-m", "fastmirror", "--version"]).replace("fastmirror", "").strip()
+            or "not runnable"
+        )
 
     def steps(self, upstream: Upstream, directory: Path) -> list[Step]:
         """A first sync, a run with nothing to do, and one that plans and hashes everything again."""
