@@ -12,6 +12,7 @@ Everything else is 404: names that are not normalised, the buckets' own files, n
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 __all__ = ["Found", "Moved", "application", "negotiate", "nginx_configuration", "resolve", "serve"]
+
+_logger = logging.getLogger("fastmirror.serving")
 
 _CONTENT_TYPES = {
     PageFormat.HTML: "text/html; charset=utf-8",
@@ -141,6 +144,7 @@ def application(directory: str, tree: Tree) -> Starlette:
 
     Nothing is sent from outside ``web/``, nor from one of its sections into another, by any link; a section
     itself (``web/packages``) may be a link to another disk. Pages are not compressed.
+    Each request is logged as information, which a person sees with --debug.
     """
     from starlette.applications import Starlette
     from starlette.routing import Route
@@ -148,7 +152,9 @@ def application(directory: str, tree: Tree) -> Starlette:
     web = os.path.join(directory, "web")
 
     def answer(request: Request) -> Response:
-        return _answer(web, tree, request)
+        response = _answer(web, tree, request)
+        _logger.info("%s %s: %d", request.method, request.scope["path"], response.status_code)
+        return response
 
     return Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "HEAD"])])
 
