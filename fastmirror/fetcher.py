@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_PLAIN = ("Accept-Encoding: identity",)
+
+
+class Desk(NamedTuple):
+    """What a fetch works with."""
+
+    lanes: Lanes
+    storage: Storage
+    side: SideThread
+
+
 class Arrival(NamedTuple):
     """How one body ended."""
 
@@ -28,40 +39,52 @@ class Arrival(NamedTuple):
     storage_failure: bool = False
 
 
-def fetch_body(goal: Goal, lanes: Lanes, storage: Storage, side: SideThread, done: Callable[[Arrival], None]) -> None:
-    """Fetch one body into staging and check it against its goal; `done` is called in the loop."""
-    sinks: list[FileSink] = []
+class BodyFetch:
+    """One body on its way into staging, checked against its goal; `done` is called in the loop."""
 
-    def make(token: int) -> Request:
-        sink = FileSink(goal, storage, side, lambda: lanes.transport.resume(token))
-        sinks.append(sink)
-        headers: tuple[str, ...] = ("Accept-Encoding: identity",)
-        if sink.resumed_at:
-            headers += (f"Range: bytes={sink.resumed_at}-",)
-        return Request(token, goal.url, headers, goal.limit, compressed=False, sink=sink)
+    __slots__ = ("_desk", "_done", "_goal", "_sink")
 
-    def ended(reply: Reply) -> None:
-        sink = sinks[-1]
+    def __init__(self, goal: Goal, desk: Desk, done: Callable[[Arrival], None]) -> None:
+        self._goal = goal
+        self._desk = desk
+        self._done = done
+        self._sink: FileSink | None = None
+
+    def start(self) -> None:
+        """Ask for it."""
+        self._desk.lanes.get(Lane.FILE, self._request, self._ended, self._broken)
+
+    def _request(self, token: int) -> Request:
+        desk = self._desk
+        sink = self._sink = FileSink(self._goal, desk.storage, desk.side, lambda: desk.lanes.transport.resume(token))
+        headers = (*_PLAIN, f"Range: bytes={sink.resumed_at}-") if sink.resumed_at else _PLAIN
+        return Request(token, self._goal.url, headers, self._goal.limit, compressed=False, sink=sink)
+
+    def _ended(self, reply: Reply) -> None:
+        sink = self._sink
+        if sink is None:
+            return
         if reply.status == 416 and sink.resumed_at:
             sink.discard()
-            fetch_body(goal, lanes, storage, side, done)
+            self.start()
         elif reply.error or not 200 <= reply.status < 300:
-            reason = failure_reason(reply)
-            sink.break_off(lambda: done(Arrival("", "", sink.size, reason)))
+            sink.break_off(lambda: self._done(Arrival("", "", sink.size, failure_reason(reply))))
         else:
-            sink.finish(lambda: finished(sink))
+            sink.finish(self._finished)
 
-    def finished(sink: FileSink) -> None:
-        arrival = _checked(goal, sink)
+    def _finished(self) -> None:
+        sink = self._sink
+        if sink is None:
+            return
+        arrival = _checked(self._goal, sink)
         if sink.resumed_at and not arrival.staged and not arrival.storage_failure:
-            fetch_body(goal, lanes, storage, side, done)  # once more, from the first byte
+            self.start()  # once more, from the first byte
         else:
-            done(arrival)
+            self._done(arrival)
 
-    def broken() -> None:
-        sinks[-1].break_off(lambda: None)
-
-    lanes.get(Lane.FILE, make, ended, broken)
+    def _broken(self) -> None:
+        if self._sink is not None:
+            self._sink.break_off(lambda: None)
 
 
 def _checked(goal: Goal, sink: FileSink) -> Arrival:
@@ -105,10 +128,9 @@ def place_file(storage: Storage, arrival: Arrival, paths: tuple[str, ...], *, re
 class Fetcher:
     """Brings wanted files to rest. Everything is called back in the loop."""
 
-    def __init__(self, lanes: Lanes, storage: Storage, side: SideThread) -> None:
-        self._lanes = lanes
-        self._storage = storage
-        self._side = side
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._storage = desk.storage
 
     def fetch(self, want: Want, done: Callable[[Brought], None]) -> None:
         """Bring one file, and its core metadata file where upstream offers one."""
@@ -125,7 +147,7 @@ class Fetcher:
             want.url, want.algorithm, want.digest, want.size,
             UNSIZED_FILE_LIMIT if want.size is None else want.size, want.mtime,
         )  # fmt: skip
-        fetch_body(goal, self._lanes, self._storage, self._side, lambda arrival: self._arrived(want, arrival, done))
+        BodyFetch(goal, self._desk, lambda arrival: self._arrived(want, arrival, done)).start()
 
     def _arrived(self, want: Want, arrival: Arrival, done: Callable[[Brought], None]) -> None:
         if not arrival.staged:
@@ -150,7 +172,9 @@ class Fetcher:
         if want.metadata is None or path is None:
             done(so_far._replace(stored=(stored._replace(metadata=None),)))
             return
-        at_rest = None if want.repair and want.stored is not None else self._storage.digest(path)
+        # A core metadata file never comes before its file: beside one that was just placed there is none.
+        may_be_there = so_far.shared or (want.stored is None) is want.repair
+        at_rest = self._storage.digest(path) if may_be_there else None
         if at_rest is not None and want.metadata == at_rest.sha256:
             done(so_far._replace(stored=(stored._replace(metadata=at_rest.sha256),)))
             return
@@ -159,7 +183,7 @@ class Fetcher:
         def arrived(arrival: Arrival) -> None:
             done(so_far.joined(self._metadata_arrived(want, stored, arrival, path)))
 
-        fetch_body(goal, self._lanes, self._storage, self._side, arrived)
+        BodyFetch(goal, self._desk, arrived).start()
 
     def _metadata_arrived(self, want: Want, stored: StoredFile, arrival: Arrival, path: str) -> Brought:
         """The file is published in any case; its core metadata is offered only if it is stored and verified."""
@@ -181,10 +205,12 @@ class Fetcher:
 
     def _look_for(self, want: Want, then: Callable[[StoredFile | None], None]) -> None:
         """Find a file that is at rest though no row covers it, as after a crash: trusted once it is hashed."""
-        candidates = () if want.repair or want.algorithm != "sha256" else dict.fromkeys((want.path, want.long_path))
+        if want.repair or want.algorithm != "sha256" or self._storage.size(want.path) is None:
+            then(None)
+            return
         sizes = {
             path: size
-            for path in candidates
+            for path in dict.fromkeys((want.path, want.long_path))
             if (size := self._storage.size(path)) is not None and want.size in (None, size)
         }
         if not sizes:
@@ -199,7 +225,7 @@ class Fetcher:
                         found.append(StoredFile(path, size, want.digest, want.mtime, None))
                         return
 
-        self._side.submit(hash_each, lambda: then(found[0] if found else None))
+        self._desk.side.submit(hash_each, lambda: then(found[0] if found else None))
 
 
 def _failed(want: Want, arrival: Arrival) -> Brought:

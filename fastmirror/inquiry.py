@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastmirror.discovery import Discovery, wanted
 from fastmirror.execution import CHUNK, in_chunks
 from fastmirror.mirror import REMOVALS_LEAST, RunOptions
-from fastmirror.model import Outcome, ProjectJob
+from fastmirror.model import ProjectJob
 from fastmirror.pages import Context
 from fastmirror.planner import removal_limit
 from fastmirror.settings import Settings, fingerprint
@@ -107,11 +107,9 @@ def _count_files(
         known = state.known(names) if state else {}
         jobs = [ProjectJob(name, update[name], known.get(name), wanted=False, force=False) for name in names]
         for outcome in run_inline(context, jobs):
-            if isinstance(outcome, Outcome):
-                files += outcome.fetched_files
-                size += outcome.fetched_bytes
-                failed = int(outcome.status == "failed")
-                progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, failed)
+            files += outcome.fetched_files
+            size += outcome.fetched_bytes
+            progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(outcome.status == "failed"))
     return files, size
 
 

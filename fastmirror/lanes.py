@@ -12,7 +12,7 @@ import time
 from collections import deque
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import Enum
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ RETRY_AFTER_LONGEST_S = 300.0
 THROTTLES = frozenset({429, 503})
 
 
-class Lane(Enum):
+class Lane(IntEnum):
     """What a transfer brings, and so which budget it uses."""
 
     INDEX = 0
@@ -59,9 +59,9 @@ class Lanes:
         self.transport = transport
         self.throttled_s: float | None = None  # upstream asked for less: seconds to wait; the owner resets it
         self._tries = tries
-        self._budget = {Lane.INDEX: 1, Lane.FILE: 1}
-        self._in_flight = {Lane.INDEX: 0, Lane.FILE: 0}
-        self._waiting: dict[Lane, deque[_Errand]] = {Lane.INDEX: deque(), Lane.FILE: deque()}
+        self._budget = [1, 1]  # by lane
+        self._in_flight = [0, 0]
+        self._waiting: tuple[deque[_Errand], deque[_Errand]] = (deque(), deque())
         self._errands: dict[int, _Errand] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._token = 0
@@ -83,7 +83,7 @@ class Lanes:
 
     def set_budget(self, index_transfers: int, file_transfers: int) -> None:
         """How many transfers may be in flight; what is beyond a lowered budget ends by itself."""
-        self._budget = {Lane.INDEX: index_transfers, Lane.FILE: file_transfers}
+        self._budget = [index_transfers, file_transfers]
         self._dispatch()
 
     def hold(self, seconds: float) -> None:
@@ -121,7 +121,7 @@ class Lanes:
     def _dispatch(self) -> None:
         if self._held_until and time.monotonic() < self._held_until:
             return
-        for lane, waiting in self._waiting.items():
+        for lane, waiting in enumerate(self._waiting):
             while waiting and self._in_flight[lane] < self._budget[lane]:
                 errand = waiting.popleft()
                 self._token += 1

@@ -20,7 +20,6 @@ from fastmirror.model import (
     Drain,
     FilesJob,
     FilesOutcome,
-    Held,
     Job,
     Jobs,
     Outcome,
@@ -29,6 +28,7 @@ from fastmirror.model import (
     Split,
 )
 from fastmirror.processes import cause_of_death, reap, start_process
+from fastmirror.worker import Assembly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,16 +64,6 @@ class _Worker:
         self.writing = False
 
 
-class _Pieces:
-    """A project whose files are being fetched in pieces."""
-
-    def __init__(self, split: Split) -> None:
-        self.job = split.job
-        self.held: Held = split.held
-        self.remaining = {piece.piece for piece in split.pieces}
-        self.brought = Brought()
-
-
 def _key(job: Job) -> tuple[str, int]:
     return (job.name, job.piece) if isinstance(job, FilesJob) else (job.name, -1)
 
@@ -93,7 +83,7 @@ class Pool:
         self._urgent: deque[Job] = deque()  # pieces, and projects whose pieces are back
         self._suspects: deque[Job] = deque()
         self._deaths: dict[tuple[str, int], int] = {}
-        self._splits: dict[str, _Pieces] = {}
+        self._splits: dict[str, Assembly] = {}
         self._scale = 1.0  # of the budget, lowered while upstream asks for less
         self._scaled_at = 0.0
         self._is_draining = False
@@ -223,20 +213,17 @@ class Pool:
             self._take_piece(answer)
         elif isinstance(answer, Split):
             del worker.jobs[answer.job.name, -1]
-            self._splits[answer.job.name] = _Pieces(answer)
+            self._splits[answer.job.name] = Assembly(answer)
             self._urgent.extend(answer.pieces)
         else:
             del worker.jobs[answer.name, -1]
             self._take(self._asked.pop(answer.name), answer)
 
     def _take_piece(self, answer: FilesOutcome) -> None:
-        pieces = self._splits[answer.name]
-        pieces.remaining.discard(answer.piece)
-        pieces.brought = pieces.brought.joined(answer.brought)
-        if not pieces.remaining:
+        job = self._splits[answer.name].add(answer)
+        if job is not None:
             del self._splits[answer.name]
-            held = pieces.held._replace(brought=pieces.brought)
-            self._urgent.appendleft(pieces.job._replace(held=held))
+            self._urgent.appendleft(job)
 
     # Budgets ----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastmirror import logs
 from fastmirror.channel import Channel
-from fastmirror.fetcher import Fetcher
+from fastmirror.fetcher import Desk, Fetcher
 from fastmirror.lanes import Lanes
 from fastmirror.model import (
     Answer,
@@ -21,6 +22,7 @@ from fastmirror.model import (
     Job,
     Jobs,
     Outcome,
+    ProjectJob,
     Report,
     Share,
     Split,
@@ -41,6 +43,8 @@ _LOG = logging.getLogger(__name__)
 _TRIES = 4
 _IDLE_S = 5.0
 _FLUSH_S = 0.02
+# The default thresholds cost a tenth of a worker's time: it makes many small values, and few cycles.
+_GC_THRESHOLDS = (50_000, 20, 20)
 # Answers go back in batches of so many, or when the loop has nothing else to do.
 _REPORT_ANSWERS = 32
 
@@ -67,7 +71,7 @@ class Workshop:
         self.transport = open_transport(settings)
         self.lanes = Lanes(self.transport, _TRIES)
         self._side = SideThread(self.transport.wake)
-        fetcher = Fetcher(self.lanes, storage, self._side)
+        fetcher = Fetcher(Desk(self.lanes, storage, self._side))
         self._bench = Bench(context, self.lanes, storage, self._side, fetcher)
         self._queue: deque[Job] = deque()
         self._answers: list[Answer] = []
@@ -141,19 +145,44 @@ class _FilesTask:
             self._answer(FilesOutcome(self._job.name, self._job.piece, self._brought))
 
 
-def run_inline(context: Context, jobs: Iterable[Job]) -> list[Answer]:
-    """Do these jobs in this process, one event loop, and return their answers."""
+class Assembly:
+    """A project whose files are being fetched in pieces."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        self._remaining = {piece.piece for piece in split.pieces}
+        self._brought = split.held.brought
+
+    def add(self, answer: FilesOutcome) -> ProjectJob | None:
+        """Take what one piece brought; with the last one returns the job that publishes the project."""
+        self._remaining.discard(answer.piece)
+        self._brought = self._brought.joined(answer.brought)
+        if self._remaining:
+            return None
+        return self._split.job._replace(held=self._split.held._replace(brought=self._brought))
+
+
+def run_inline(context: Context, jobs: Iterable[ProjectJob]) -> list[Outcome]:
+    """Do these jobs in this process, one event loop, and return their outcomes."""
     pool = context.settings.pool
     workshop = Workshop(context)
     workshop.set_share(Share(pool.index_transfers, pool.file_transfers, pool.max_rate, 0.0))
-    answers: list[Answer] = []
+    outcomes: list[Outcome] = []
+    assemblies: dict[str, Assembly] = {}
     try:
         workshop.accept(jobs)
         while workshop.unanswered:
-            answers += workshop.poll(_IDLE_S)
+            for answer in workshop.poll(_IDLE_S):
+                if isinstance(answer, Outcome):
+                    outcomes.append(answer)
+                elif isinstance(answer, Split):
+                    assemblies[answer.job.name] = Assembly(answer)
+                    workshop.accept(answer.pieces)
+                elif job := assemblies[answer.name].add(answer):
+                    workshop.accept([job])
     finally:
         workshop.close()
-    return answers
+    return outcomes
 
 
 def serve(end: socket.socket) -> None:
@@ -171,6 +200,8 @@ def serve(end: socket.socket) -> None:
     context: Context = inbox.pop(0)
     logs.set_up(context.settings.storage.directory, context.settings.log, debug=context.debug)
     workshop = Workshop(context)
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     workshop.transport.watch(channel.fileno(), lambda: inbox.extend(channel.receive()))
     pending: list[Answer] = []
     while channel.is_open:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MAX_REDIRECTS = 4
+# The response headers that anybody reads, in lower case; a Reply holds no others.
+HEADERS_READ = frozenset({"content-type", "content-range", "etag", "retry-after"})
 # A transfer has to bring this many bytes per second of each window of the `timeout` setting.
 LEAST_BYTES_PER_SECOND = 64
 
@@ -45,7 +47,7 @@ class Reply(NamedTuple):
 
     token: int
     status: int  # of the last response; 0 if there was none
-    headers: Mapping[str, str]  # names in lower case, of the last response
+    headers: Mapping[str, str]  # those of HEADERS_READ, of the last response
     body: bytes  # where no sink took it
     error: str  # "" if the whole body arrived
     retryable: bool  # another try may fare better

@@ -16,6 +16,7 @@ import pycurl
 from fastmirror import __version__
 from fastmirror.bell import Bell
 from fastmirror.transport import (
+    HEADERS_READ,
     LEAST_BYTES_PER_SECOND,
     MAX_REDIRECTS,
     Reply,
@@ -41,6 +42,7 @@ _FINAL = {
     pycurl.E_TOO_MANY_REDIRECTS: "redirected too often",
     pycurl.E_FILESIZE_EXCEEDED: "larger than allowed",
 }
+_HEADERS_READ = {name.encode(): name for name in HEADERS_READ}
 _EVENTS = {
     pycurl.POLL_IN: selectors.EVENT_READ,
     pycurl.POLL_OUT: selectors.EVENT_WRITE,
@@ -52,17 +54,20 @@ class _Transfer:
     """One GET in flight."""
 
     __slots__ = (
-        "begun", "chunks", "error", "handle", "lines", "moved", "paused", "rate", "request", "since", "size",
+        "begun", "chunks", "error", "free", "handle", "lines", "moved", "paused", "rate", "request", "response",
+        "since", "size",
     )  # fmt: skip
 
     def __init__(self, request: Request, handle: pycurl.Curl, clock: float, rate: Rate | None) -> None:
         self.request = request
         self.handle = handle
+        self.free: list[pycurl.Curl] = []  # where the handle goes afterwards
         self.lines: list[bytes] = []  # of the headers, as they came, of every response on the way
         self.chunks: list[bytes] = []
         self.size = 0
         self.error = ""
-        self.begun = False
+        self.response: tuple[int, dict[str, str]] = (0, {})
+        self.begun = False  # the sink has seen the response
         self.paused = False
         self.moved = 0  # bytes in this stall window
         self.since = clock  # when the window began
@@ -89,7 +94,7 @@ class _Transfer:
 
     def _feed(self, sink: Sink, chunk: bytes) -> int | None:
         if not self.begun:
-            status, headers = parse_headers(self.lines)
+            status, headers = self.response = parse_headers(self.lines)
             if not 200 <= status < 300:
                 return None
             self.begun = True
@@ -103,18 +108,19 @@ class _Transfer:
 
 
 def parse_headers(lines: list[bytes]) -> tuple[int, dict[str, str]]:
-    """Status and headers (names in lower case) of the last response in these raw header lines."""
+    """Status and HEADERS_READ of the last response in these raw header lines."""
     status = 0
     headers: dict[str, str] = {}
     for line in lines:
-        if line.startswith(b"HTTP/"):
+        if line[:5] == b"HTTP/":
             fields = line.split(None, 2)
             status = int(fields[1]) if len(fields) > 1 and fields[1].isdigit() else 0
             headers = {}
         else:
-            name, colon, value = line.partition(b":")
-            if colon:
-                headers[name.decode("latin-1").lower()] = value.strip().decode("latin-1")
+            name, _, value = line.partition(b":")
+            key = _HEADERS_READ.get(name.lower())
+            if key is not None:
+                headers[key] = value.strip().decode("latin-1")
     return status, headers
 
 
@@ -131,7 +137,7 @@ class CurlTransport:
         self._deadline: float | None = None
         self._transfers: dict[int, _Transfer] = {}
         self._by_handle: dict[pycurl.Curl, _Transfer] = {}
-        self._free: dict[bool, list[pycurl.Curl]] = {True: [], False: []}
+        self._free: dict[tuple[bool, bool], list[pycurl.Curl]] = {}
         self._clock = 0.0  # seconds spent in poll
         self._checked = 0.0
         self._rate: Rate | None = None
@@ -145,16 +151,12 @@ class CurlTransport:
 
     def start(self, request: Request) -> None:
         """Begin a transfer; its Reply comes out of a later poll."""
-        free = self._free[request.compressed]
-        handle = free.pop() if free else self._new_handle(compressed=request.compressed)
+        kind = (request.compressed, request.url[:6].lower() == "https:")
+        free = self._free.setdefault(kind, [])
+        handle = free.pop() if free else self._new_handle(*kind)
         transfer = _Transfer(request, handle, self._clock, self._rate if request.sink is not None else None)
-        secure = request.url[:6].lower() == "https:"
         try:
             handle.setopt(pycurl.URL, request.url)
-            handle.setopt(
-                pycurl.REDIR_PROTOCOLS,
-                pycurl.PROTO_HTTPS if secure else pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
-            )
             handle.setopt(pycurl.HTTPHEADER, list(request.headers))
             handle.setopt(pycurl.WRITEFUNCTION, transfer.write)
             handle.setopt(pycurl.HEADERFUNCTION, transfer.lines.append)
@@ -164,6 +166,7 @@ class CurlTransport:
             free.append(handle)
             self._failed.append(Reply(request.token, 0, {}, b"", f"malformed URL: {error}", retryable=False))
             return
+        transfer.free = free
         self._transfers[request.token] = self._by_handle[handle] = transfer
         self._multi.add_handle(handle)
 
@@ -249,14 +252,16 @@ class CurlTransport:
         self._selector.close()
         self._bell.close()
 
-    def _new_handle(self, *, compressed: bool) -> pycurl.Curl:
+    def _new_handle(self, compressed: bool, secure: bool) -> pycurl.Curl:
         handle = pycurl.Curl()
         handle.setopt(pycurl.USERAGENT, USER_AGENT)
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.NOPROGRESS, 1)
         handle.setopt(pycurl.FOLLOWLOCATION, 1)
         handle.setopt(pycurl.MAXREDIRS, MAX_REDIRECTS)
-        handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        either = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
+        handle.setopt(pycurl.PROTOCOLS, either)
+        handle.setopt(pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTPS if secure else either)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._settings.timeout_s * 1000))
         handle.setopt(pycurl.BUFFERSIZE, 256 << 10)
         handle.setopt(pycurl.TCP_KEEPALIVE, 1)
@@ -311,8 +316,8 @@ class CurlTransport:
         transfer = self._by_handle.pop(handle)
         del self._transfers[transfer.request.token]
         self._multi.remove_handle(handle)
-        self._free[transfer.request.compressed].append(handle)
-        status, headers = parse_headers(transfer.lines)
+        transfer.free.append(handle)
+        status, headers = transfer.response if transfer.begun else parse_headers(transfer.lines)
         error, retryable = "", is_retryable_status(status)
         if transfer.error:
             error, retryable = transfer.error, False

@@ -21,6 +21,7 @@ import urllib3
 from fastmirror import __version__
 from fastmirror.bell import Bell
 from fastmirror.transport import (
+    HEADERS_READ,
     LEAST_BYTES_PER_SECOND,
     MAX_REDIRECTS,
     Reply,
@@ -133,7 +134,7 @@ def _take(
     wait: Callable[[], None],
 ) -> Reply:
     status = response.status_code
-    headers = {name.lower(): value for name, value in response.headers.items()}
+    headers = {name: response.headers[name] for name in HEADERS_READ if name in response.headers}
     sink = request.sink if 200 <= status < 300 else None
     chunks: list[bytes] = []
     size, moved, since = 0, 0, time.monotonic()
