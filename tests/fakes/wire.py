@@ -65,6 +65,7 @@ class Record:
     proxied: bool  # the request line held a whole URL
     status: int = 0  # 0: nothing was answered
     sent: int = 0  # bytes of body handed to the socket
+    port: int = 0  # the client's
 
     @property
     def decoded_path(self) -> str:
@@ -155,7 +156,9 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         try:
             with contextlib.suppress(OSError), connection.makefile("rb") as stream:
+                port = connection.getpeername()[1]
                 while (record := _read_request(stream, self._side)) is not None:
+                    record.port = port
                     if not self._reply(connection, record, self._answer(record)):
                         break
         finally:
