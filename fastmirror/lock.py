@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,10 @@ def hold_lock(directory: str) -> Iterator[int]:
         os.ftruncate(descriptor, 0)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         os.pwrite(descriptor, f"process {os.getpid()}, since {since}\n".encode(), 0)
-        yield descriptor
+        try:
+            yield descriptor
+        finally:
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)  # or whoever holds it next, as bandersnatch may, is taken for this run
     finally:
         os.close(descriptor)
