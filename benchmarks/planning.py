@@ -164,7 +164,7 @@ def fill_state(directory: Path, one: Upstream, given: argparse.Namespace) -> Non
     with serve(one):
         subprocess.run(_fastmirror("mirror", directory, one), check=True, stdout=sys.stderr)
     state = State(str(directory / ".fastmirror/state.sqlite"))
-    (name,) = state.serials()
+    [(name, _)] = state.every_serial()
     known = state.known([name])[name]
 
     def outcomes() -> Iterator[tuple[Outcome, RecordedJob]]:

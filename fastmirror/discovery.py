@@ -133,7 +133,7 @@ class Discovery:
         keep = project_filter(self._settings.filters)
         changed = {name: serial for name, serial in change.changed.items() if keep is None or keep(name)}
         published = self._state.serials([*changed, *change.removed])
-        plan = plan_sync(changed, {name: serial for name, serial in published.items() if name in changed})
+        plan = plan_sync(changed, [(name, serial) for name, serial in published.items() if name in changed])
         remove = [name for name in change.removed if name in published]
         return Found(plan.update, remove, change.serial, 0), Dialect.SERIALS
 
@@ -149,10 +149,9 @@ class Discovery:
         listed = index.projects
         if keep is not None:
             listed = {name: serial for name, serial in listed.items() if keep(name)}
-        published = self._state.serials() if self._state else {}
-        update = plan_sync(listed, published).update
-        remove = [name for name in published if name not in index.projects]
-        return Found(update, remove, index.serial, 0), dialect
+        plan = plan_sync(listed, self._state.every_serial() if self._state else ())
+        remove = plan.remove if keep is None else [name for name in plan.remove if name not in index.projects]
+        return Found(plan.update, remove, index.serial, 0), dialect
 
     def plan_names(self, names: Iterable[NormalizedName]) -> Found:
         """Ask for each of these, whatever upstream's serials are."""

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmirror.discovery import Discovery, wanted
 from fastmirror.execution import CHUNK, in_chunks
-from fastmirror.mirror import REMOVALS_LEAST, RunOptions
 from fastmirror.model import ProjectJob
 from fastmirror.pages import Context
-from fastmirror.planner import removal_limit
+from fastmirror.removal import are_too_many
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
 from fastmirror.state import State
@@ -25,6 +24,7 @@ from fastmirror.worker import run_inline
 
 if TYPE_CHECKING:
     from fastmirror.layout import Tree
+    from fastmirror.mirror import RunOptions
     from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
 
@@ -88,8 +88,7 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
             tongue, _ = discovery.settle_tongue(dialect, found.update)
             context = Context(settings, tongue, tree, digest, clean=True, debug=options.debug, plan_only=True)
             files, size = _count_files(context, found.update, state, progress)
-        total = state.totals().projects if state else 0
-        held = len(found.remove) > removal_limit(total, REMOVALS_LEAST, settings.guard.max_removals)
+        held = are_too_many(len(found.remove), settings.guard, state)
         names, remove = tuple(found.update), tuple(found.remove)
         return PlannedRun(len(names), names, remove, held, found.retries, files, size, complete=chosen.needs_root)
     finally:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastmirror.discovery import Discovery, Found, Root, wanted
 from fastmirror.errors import Interrupted, MirrorError, StorageError, is_storage_failure
 from fastmirror.execution import Execution, Terms
+from fastmirror.layout import index_path
 from fastmirror.lock import hold_lock
 from fastmirror.pages import Context
-from fastmirror.planner import removal_limit
-from fastmirror.removal import free_disputed, retract, unlink_doomed
+from fastmirror.removal import are_too_many, free_disputed, retract, unlink_doomed
 from fastmirror.rootindex import write_root_index
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from fastmirror.progress import Progress
 
 _LOG = logging.getLogger(__name__)
-REMOVALS_LEAST = 20
-_REMOVED_FILES_LEAST = 1000
 
 
 class RunOptions(NamedTuple):
@@ -161,7 +159,7 @@ class _Run:
                 self._state.put({"force_check_run": str(self._check_id)})
             names = self._state.unchecked(self._check_id)
         else:
-            names = list(self._state.serials())
+            names = [name for name, _ in self._state.every_serial()]
         chosen = self._chosen.names
         if chosen is not None:
             names = [name for name in names if name in chosen]
@@ -183,8 +181,7 @@ class _Run:
         """Ask once for what is no longer listed; what upstream says is gone leaves the mirror, under the guard."""
         if not found.remove:
             return
-        limit = self._removal_limit()
-        if len(found.remove) > limit:
+        if are_too_many(len(found.remove), self._settings.guard, self._state):
             self._counts.held_removals = len(found.remove)
             return
         self._execution.do(dict.fromkeys(found.remove))
@@ -201,14 +198,11 @@ class _Run:
                 self._counts.take_back(name, "partial")
             self._execution.do(again)
 
-    def _removal_limit(self) -> int:
-        return removal_limit(self._state.totals().projects, REMOVALS_LEAST, self._settings.guard.max_removals)
-
     def _retract_gone(self) -> None:
         gone = self._execution.take_gone()
         known = self._state.serials(outcome.name for outcome in gone)
         held = [outcome for outcome in gone if outcome.name in known]
-        if len(held) > self._removal_limit():
+        if are_too_many(len(held), self._settings.guard, self._state):
             self._counts.held_removals += len(held)
             return
         if held:
@@ -222,7 +216,8 @@ class _Run:
             write_root_index(self._state, self._storage, self._settings.pages.formats, serial)
 
     def _conclude(self, discovery: Discovery, root: Root | None, found: Found) -> None:
-        if self._marked or self._storage.size("simple/index.html") is None:
+        formats = self._settings.pages.formats
+        if self._marked or any(self._storage.size(index_path(page_format)) is None for page_format in formats):
             self._write_index()
         if self._clean:
             self._unlink_doomed()
@@ -242,9 +237,9 @@ class _Run:
         self._storage.publish(self._storage.write_staged(stamp.encode()), "last-modified")
 
     def _unlink_doomed(self) -> None:
-        limit = removal_limit(self._state.totals().files, _REMOVED_FILES_LEAST, self._settings.guard.max_removed_files)
+        most = self._settings.guard.max_removed_files
         moment = time.time() - self._settings.storage.delete_grace_s
-        self._counts.held_files = unlink_doomed(self._state, self._storage, moment, limit)
+        self._counts.held_files = unlink_doomed(self._state, self._storage, moment, most)
 
     def _wind_up(self) -> None:
         """After an interruption: what is recorded is in the root index, and the next run may trust the rows."""
@@ -258,7 +253,7 @@ class _Run:
         counts = self._counts
         if counts.held_removals or counts.held_files:
             return 4
-        failing = 0 if self._chosen.by_command else self._state.totals().failing
+        failing = 0 if self._chosen.by_command else self._state.count_failing()
         return 1 if counts.failures or failing or self._counts.pending else 0
 
     def _end(self, exit_status: int, error: str) -> Summary:

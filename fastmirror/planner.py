@@ -9,7 +9,7 @@ from fastmirror.layout import Layout, file_paths, metadata_path
 from fastmirror.model import File, Page, ProjectPlan, StoredFile, SyncPlan, Want
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from fastmirror.names import NormalizedName
 
@@ -22,20 +22,32 @@ _RETRY_LONGEST_S = 24 * 3600.0
 
 
 def plan_sync(
-    upstream: Mapping[NormalizedName, int | None], published: Mapping[NormalizedName, int | None]
+    upstream: Mapping[NormalizedName, int | None], published: Iterable[tuple[NormalizedName, int | None]]
 ) -> SyncPlan:
     """Return which projects to bring up to date and which are no longer listed.
 
-    Both map projects to serials. A serial that differs in either direction is a change; where upstream knows
-    no serials (None), every project has to be asked for.
+    Both say projects and their serials; `published` may be a stream, so that a million projects are held in
+    memory once. A serial that differs in either direction is a change; where upstream knows no serials
+    (None), every project has to be asked for.
     """
-    update = {name: serial for name, serial in upstream.items() if serial is None or published.get(name, -1) != serial}
-    return SyncPlan(update, [name for name in published if name not in upstream])
+    update = dict(upstream)
+    remove = []
+    for name, serial in published:
+        if name not in upstream:
+            remove.append(name)
+        elif serial is not None and upstream[name] == serial:
+            del update[name]
+    return SyncPlan(update, remove)
 
 
-def removal_limit(total: int, least: int, chosen: int | None) -> int:
-    """How many removals a run may make: as the operator chose, else max(least, 1 % of the total)."""
-    return chosen if chosen is not None else max(least, total // 100)
+def is_over_limit(count: int, *, least: int, chosen: int | None, total: Callable[[], int]) -> bool:
+    """Whether so many removals are more than a run may make: as chosen, else max(least, 1 % of the total).
+
+    The total is counted only where it matters.
+    """
+    if chosen is not None:
+        return count > chosen
+    return count > least and count > total() // 100
 
 
 def retry_delay_s(failures_in_a_row: int) -> float:

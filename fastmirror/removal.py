@@ -6,16 +6,30 @@ import logging
 from typing import TYPE_CHECKING
 
 from fastmirror.layout import PageFormat, Tree, page_paths
+from fastmirror.planner import is_over_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastmirror.model import Outcome
+    from fastmirror.settings import GuardSettings
     from fastmirror.state import State
     from fastmirror.storage import Storage
 
 _LOG = logging.getLogger(__name__)
 _PROJECTS_AT_ONCE = 500
+_REMOVALS_LEAST = 20
+_REMOVED_FILES_LEAST = 1000
+
+
+def are_too_many(count: int, guard: GuardSettings, state: State | None) -> bool:
+    """Whether the deletion guard holds back so many removals of projects."""
+    return is_over_limit(
+        count,
+        least=_REMOVALS_LEAST,
+        chosen=guard.max_removals,
+        total=lambda: state.totals().projects if state is not None else 0,
+    )
 
 
 def retract(
@@ -38,13 +52,13 @@ def retract(
             state.forget(outcome.name)
 
 
-def unlink_doomed(state: State, storage: Storage, moment: float, limit: int) -> int:
+def unlink_doomed(state: State, storage: Storage, moment: float, chosen_limit: int | None) -> int:
     """Unlink the files that no page has named since before this moment; returns how many the guard held back.
 
     A file that some project names again, or names too, is spared.
     """
     due = state.doomed_before(moment)
-    if len(due) > limit:
+    if is_over_limit(len(due), least=_REMOVED_FILES_LEAST, chosen=chosen_limit, total=lambda: state.totals().files):
         return len(due)
     if not due:
         return 0

@@ -130,11 +130,14 @@ class State:
                 for name, serial, etag, upstream, page, settings, files, outcome, tries in rows
             }
 
-    def serials(self, names: Iterable[NormalizedName] | None = None) -> dict[NormalizedName, int | None]:
-        """Serials of the projects held, of all or of these."""
+    def every_serial(self) -> Iterator[tuple[NormalizedName, int | None]]:
+        """Every project held, with its serial, by name."""
         with _translated(self._path):
-            if names is None:
-                return dict(self._db.execute("select name, serial from project"))
+            yield from self._db.execute("select name, serial from project order by name")
+
+    def serials(self, names: Iterable[NormalizedName]) -> dict[NormalizedName, int | None]:
+        """Serials of those of these projects that are held."""
+        with _translated(self._path):
             found: dict[NormalizedName, int | None] = {}
             for name in names:
                 found.update(self._db.execute("select name, serial from project where name = ?", (name,)))
@@ -240,6 +243,12 @@ class State:
         with _translated(self._path):
             row = self._db.execute("select max(serial) from project").fetchone()
             return int(row[0]) if row[0] is not None else None
+
+    def count_failing(self) -> int:
+        """How many projects are to be tried again."""
+        with _translated(self._path):
+            row = self._db.execute("select count(*) from project where next_try is not null").fetchone()
+            return int(row[0])
 
     def totals(self) -> Totals:
         """What the mirror holds."""

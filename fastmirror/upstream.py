@@ -142,6 +142,7 @@ def dialect_of(reply: Reply, index: RootIndex) -> Dialect:
 _PROJECTS = b'"projects":['
 _BETWEEN = b"},{"
 _CHUNK_BYTES = 256 << 10
+_CHANGES_MOST = 50_000
 
 
 def parse_json_root(body: bytes) -> RootIndex:
@@ -229,12 +230,14 @@ def _parse_html_root(body: bytes, page_url: str) -> RootIndex:
 def root_change(old: bytes, new: bytes) -> RootChange | None:
     """What changed between two root indexes of PyPI's form, at the cost of comparing bytes.
 
-    None if one is of another form: then it takes the whole of both.
+    None if one is of another form, or if so much changed that reading the whole costs less.
     """
     try:
         (old_start, old_end), (start, end) = _array(old), _array(new)
         fresh = set(new[start + 1 : end - 1].split(_BETWEEN))
         gone = _without(old, old_start + 1, old_end - 1, fresh)
+        if len(fresh) + len(gone) > _CHANGES_MOST:
+            return None
         changed = _collect(orjson.loads(new[:start] + b"]}").get("meta"), iter([_entries(list(fresh))]))
         removed = _collect({}, iter([_entries(gone)])).projects
     except (ValueError, AttributeError, orjson.JSONDecodeError):
