@@ -100,7 +100,7 @@ def index_path(page_format: PageFormat) -> str:
 
 
 _PYPI_SHAPE = re.compile(
-    r"https?://[^/?#]+/(?:[^?#]*/)?packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/([^/?#]+)", re.ASCII
+    r"https?://[^/?#]+/(?:[^?#]*/)?packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/([^/?#]+)(?:[?#]|\Z)", re.ASCII
 )
 
 

@@ -92,8 +92,11 @@ def plan_project(
         metadata = file.metadata if core_metadata else None
         paths = file_paths(layout, file.url, file.filename, file.digest)
         at_rest = _stored_copy(stored, paths, file)
-        if at_rest is None or at_rest.path in damaged:
-            fetch.append(_want(file, paths, metadata, None, repair=at_rest is not None))
+        if at_rest is None:
+            fetch.append(_want(file, paths, metadata, None, repair=False))
+            continue
+        if at_rest.path in damaged:
+            fetch.append(_want(file, (at_rest.path, paths.long_path), metadata, None, repair=True))
             continue
         named.add(at_rest.path)
         if metadata is None:
