@@ -9,6 +9,7 @@ import sqlite3
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 import orjson
 
@@ -75,7 +76,7 @@ class State:
         self._path = path
         with _translated(path):
             if read_only:
-                self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+                self._db = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None)
             else:
                 self._db = sqlite3.connect(path, isolation_level=None)
                 self._db.execute("pragma journal_mode = wal")
@@ -103,23 +104,26 @@ class State:
             self._db.execute("begin immediate")
             try:
                 yield
+                self._db.execute("commit")
             except BaseException:
-                self._db.execute("rollback")
+                if self._db.in_transaction:  # on a full disk SQLite has rolled back by itself
+                    self._db.execute("rollback")
                 raise
-            self._db.execute("commit")
 
     def get(self, key: str) -> str | None:
         """One fact about the mirror as a whole."""
-        row = self._db.execute("select value from meta where key = ?", (key,)).fetchone()
-        return row[0] if row else None
+        with _translated(self._path):
+            row = self._db.execute("select value from meta where key = ?", (key,)).fetchone()
+            return row[0] if row else None
 
     def put(self, facts: Mapping[str, str | None]) -> None:
         """Keep facts about the mirror as a whole; None forgets one."""
-        for key, value in facts.items():
-            if value is None:
-                self._db.execute("delete from meta where key = ?", (key,))
-            else:
-                self._db.execute("insert or replace into meta values (?, ?)", (key, value))
+        with _translated(self._path):
+            for key, value in facts.items():
+                if value is None:
+                    self._db.execute("delete from meta where key = ?", (key,))
+                else:
+                    self._db.execute("insert or replace into meta values (?, ?)", (key, value))
 
     def known(self, names: Sequence[NormalizedName]) -> dict[NormalizedName, Known]:
         """What is held of each of these projects, some hundred at the most; names not held are left out."""
@@ -218,11 +222,12 @@ class State:
 
     def shared_paths(self, paths: Iterable[str]) -> set[str]:
         """Those of these files that a project found in place when it came to store them."""
-        return {
-            path
-            for path in paths
-            if self._db.execute("select 1 from shared where path = ?", (path,)).fetchone() is not None
-        }
+        with _translated(self._path):
+            return {
+                path
+                for path in paths
+                if self._db.execute("select 1 from shared where path = ?", (path,)).fetchone() is not None
+            }
 
     def named(self, paths: Collection[str], *, by: Collection[str] | None = None) -> set[str]:
         """Those of these files that some project names; `by` says which projects to look at, None means all."""
@@ -235,7 +240,10 @@ class State:
                 blobs = self._db.execute(f"select files from stored where project in ({marks})", tuple(by))  # noqa: S608
             for (packed,) in blobs:
                 for file in unpack_files(packed):
-                    found.update(path for path in (file.path, f"{file.path}.metadata") if path in paths)
+                    if file.path in paths:
+                        found.add(file.path)
+                    if file.metadata and f"{file.path}.metadata" in paths:
+                        found.add(f"{file.path}.metadata")
         return found
 
     def greatest_serial(self) -> int | None:
@@ -271,15 +279,17 @@ class State:
 
     def begin_run(self, now: float) -> int:
         """Note that a run began, and return its number."""
-        cursor = self._db.execute("insert into run (started) values (?)", (now,))
-        return int(cursor.lastrowid or 0)
+        with _translated(self._path):
+            cursor = self._db.execute("insert into run (started) values (?)", (now,))
+            return int(cursor.lastrowid or 0)
 
     def end_run(self, run: int, now: float, exit_status: int, summary: Mapping[str, Any]) -> None:
         """Note how a run ended."""
-        self._db.execute(
-            "update run set finished = ?, exit_status = ?, summary = ? where id = ?",
-            (now, exit_status, orjson.dumps(summary).decode(), run),
-        )
+        with _translated(self._path):
+            self._db.execute(
+                "update run set finished = ?, exit_status = ?, summary = ? where id = ?",
+                (now, exit_status, orjson.dumps(summary).decode(), run),
+            )
 
     def last_run(self) -> dict[str, Any] | None:
         """The last run: started, finished (epoch seconds or None), exit_status, and its summary's keys."""
