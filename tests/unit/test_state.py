@@ -1,0 +1,500 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fastmirror.errors import StorageError
+from fastmirror.model import Known, Outcome, StoredFile
+from fastmirror.names import NormalizedName
+from fastmirror.state import FailingProject, RecordedJob, State, Totals, pack_files, unpack_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SIX, PIP, IDNA = NormalizedName("six"), NormalizedName("pip"), NormalizedName("idna")
+NOW = 1_700_000_000.0
+WHEEL = StoredFile("packages/0ef/six-1.0.whl", 7, "ab" * 32, 1_600_000_000.25, "cd" * 32)
+SDIST = StoredFile("packages/0ef/six-1.0.tar.gz", 9, "ef" * 32, 0.0, None)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "state.sqlite")
+
+
+@pytest.fixture
+def state(path: str) -> Iterator[State]:
+    state = State(path)
+    yield state
+    state.close()
+
+
+def job(**facts: Any) -> RecordedJob:
+    return RecordedJob(**({"wanted": False, "forced": False, "tries": 0, "expected": None} | facts))
+
+
+def published(name: NormalizedName = SIX, *files: StoredFile, **fields: Any) -> Outcome:
+    facts: dict[str, Any] = {
+        "serial": 5,
+        "etag": '"e"',
+        "upstream_digest": "u",
+        "page_digest": "p",
+        "settings_digest": "s",
+        "files": pack_files(files),
+        "file_count": len(files),
+        "byte_count": sum(file.size for file in files),
+    }
+    return Outcome(name, **({"status": "published"} | facts | fields))
+
+
+def failed(name: NormalizedName = SIX, reason: str = "page: HTTP status 500") -> Outcome:
+    return Outcome(name, "failed", reason)
+
+
+def record(state: State, outcome: Outcome, now: float = NOW, check: int = 1, **facts: Any) -> None:
+    with state.transaction():
+        state.record([(outcome, job(**facts))], now, check)
+
+
+def known(state: State, name: NormalizedName = SIX) -> Known:
+    return state.known([name])[name]
+
+
+# Outcomes
+
+
+def test_a_new_state_holds_nothing(state):
+    assert state.serials() == {}
+    assert state.known([SIX]) == {}
+    assert list(state.listed()) == []
+    assert state.due(None) == {}
+    assert state.totals() == Totals(0, 0, 0, 0, 0)
+    assert state.greatest_serial() is None
+    assert state.last_run() is None
+
+
+def test_a_published_project_is_known_with_its_files(state):
+    record(state, published(SIX, WHEEL, SDIST))
+    assert known(state) == Known(5, '"e"', "u", "p", "s", pack_files([WHEEL, SDIST]), "published", 0)
+    assert unpack_files(known(state).files) == [WHEEL, SDIST]
+    assert state.serials() == {SIX: 5}
+    assert list(state.listed()) == [(SIX, 5)]
+    assert state.totals() == Totals(projects=1, files=2, bytes=16, failing=0, doomed=0)
+    assert state.due(None) == {}
+
+
+def test_a_published_project_without_files_of_its_own_keeps_those_it_had(state):
+    """None says: as they were."""
+    record(state, published(SIX, WHEEL))
+    record(state, published(SIX, files=None))
+    assert unpack_files(known(state).files) == [WHEEL]
+
+
+def test_a_partial_project_is_published_and_tried_again(state):
+    record(state, published(SIX, WHEEL, status="partial", reason="six-2.0.whl: HTTP status 404"), expected=6)
+    assert known(state).outcome == "partial"
+    assert list(state.listed()) == [(SIX, 5)]
+    assert state.due(NOW) == {SIX: 6}
+    assert state.failing(10) == [FailingProject("six", "partial", "six-2.0.whl: HTTP status 404", NOW)]
+
+
+def test_a_failed_new_project_is_not_listed_and_is_tried_again(state):
+    record(state, failed(), expected=6)
+    assert known(state) == Known(None, "", "", "", "", b"", "failed", 1)
+    assert list(state.listed()) == []
+    assert state.serials() == {SIX: None}
+    assert state.due(NOW) == {SIX: 6}
+    assert state.totals() == Totals(projects=0, files=0, bytes=0, failing=1, doomed=0)
+
+
+def test_a_failed_project_keeps_all_that_was_published(state):
+    record(state, published(SIX, WHEEL))
+    before = known(state)
+    record(state, failed(), expected=6)
+    assert known(state) == before._replace(outcome="failed", tries=1)
+    assert list(state.listed()) == [(SIX, 5)]
+    assert state.totals() == Totals(projects=1, files=1, bytes=7, failing=1, doomed=0)
+
+
+def test_failures_in_a_row_are_counted_and_put_the_next_try_off(state):
+    waits = []
+    for tries in range(6):
+        record(state, failed(), tries=tries)
+        assert known(state).tries == tries + 1
+        (failing,) = state.failing(1)
+        assert failing.next_try is not None
+        waits.append(failing.next_try - NOW)
+    assert waits == [0, 900, 1800, 3600, 7200, 14400]
+
+
+def test_what_is_not_due_yet_is_left_in_peace_unless_all_are_asked_for(state):
+    record(state, failed(), tries=1, expected=6)
+    assert state.due(NOW) == {}
+    assert state.due(NOW + 899) == {}
+    assert state.due(NOW + 900) == {SIX: 6}
+    assert state.due(None) == {SIX: 6}
+
+
+@pytest.mark.parametrize("outcome", [published(), Outcome(SIX, "unchanged", serial=5)])
+def test_a_success_ends_a_row_of_failures(state, outcome):
+    record(state, published())
+    record(state, failed(), tries=3, expected=6)
+    record(state, outcome, tries=4)
+    assert (known(state).outcome, known(state).tries) == ("published", 0)
+    assert state.due(None) == {}
+    assert state.failing(10) == []
+
+
+def test_an_unchanged_project_keeps_all_but_its_serial_and_its_etag(state):
+    record(state, published(SIX, WHEEL))
+    before = known(state)
+    record(state, Outcome(SIX, "unchanged", serial=9, etag='"f"'))
+    assert known(state) == before._replace(serial=9, etag='"f"')
+
+
+def test_an_unchanged_project_without_a_serial_keeps_the_one_it_had(state):
+    record(state, published())
+    record(state, Outcome(SIX, "unchanged", serial=None))
+    assert state.serials() == {SIX: 5}
+
+
+def test_a_project_that_is_gone_is_forgotten_with_its_files(state):
+    record(state, published(SIX, WHEEL))
+    record(state, Outcome(SIX, "gone"))
+    assert state.known([SIX]) == {}
+    assert state.named({WHEEL.path}) == set()
+    assert list(state.listed()) == []
+
+
+def test_a_quarantined_project_is_held_and_not_listed(state):
+    record(state, published(hidden=True))
+    assert state.serials() == {SIX: 5}
+    assert list(state.listed()) == []
+
+
+def test_a_project_without_a_page_is_not_listed(state):
+    record(state, published(page_digest=""))
+    assert list(state.listed()) == []
+
+
+def test_an_unlisted_project_is_still_held(state):
+    record(state, published(SIX))
+    record(state, published(PIP))
+    with state.transaction():
+        state.unlist([SIX])
+    assert list(state.listed()) == [(PIP, 5)]
+    assert state.serials() == {SIX: 5, PIP: 5}
+
+
+def test_a_project_wanted_by_name_stays_wanted(state):
+    record(state, published(SIX), wanted=True)
+    record(state, published(PIP))
+    record(state, published(SIX), wanted=False)
+    record(state, failed(IDNA), wanted=True)
+    assert state.wanted_by_name() == {SIX, IDNA}
+
+
+@pytest.mark.parametrize("outcome", [failed(), Outcome(SIX, "unchanged", serial=5), published()])
+def test_a_project_that_is_held_becomes_wanted_by_name_whatever_came_of_it(state, outcome):
+    record(state, published())
+    record(state, outcome, wanted=True)
+    assert state.wanted_by_name() == {SIX}
+
+
+def test_a_forced_check_sees_each_project_once(state):
+    for name in (SIX, PIP, IDNA):
+        record(state, published(name))
+    record(state, published(SIX), check=7, forced=True)
+    record(state, failed(PIP), check=7, forced=True)
+    assert state.unchecked(7) == [IDNA]
+    record(state, published(SIX), check=8)
+    assert state.unchecked(7) == [IDNA]
+    assert sorted(state.unchecked(8)) == [IDNA, PIP, SIX]
+
+
+def test_the_greatest_serial_is_that_of_the_projects(state):
+    record(state, published(SIX, serial=5))
+    record(state, published(PIP, serial=8))
+    record(state, failed(IDNA), expected=99)
+    assert state.greatest_serial() == 8
+
+
+def test_serials_of_some_projects_leave_out_what_is_not_held(state):
+    record(state, published(SIX))
+    record(state, published(PIP, serial=None))
+    assert state.serials([PIP, IDNA]) == {PIP: None}
+
+
+def test_the_failing_project_that_is_tried_next_comes_first(state):
+    record(state, failed(SIX), tries=3)
+    record(state, failed(PIP), tries=1)
+    record(state, failed(IDNA), tries=1)
+    assert [failing.name for failing in state.failing(10)] == ["idna", "pip", "six"]
+    assert [failing.name for failing in state.failing(1)] == ["idna"]
+
+
+def test_ten_thousand_projects_are_listed_by_name(state):
+    names = [NormalizedName(f"p-{number * 7919 % 10_000}") for number in range(10_000)]
+    with state.transaction():
+        state.record(((published(name, serial=i + 1), job()) for i, name in enumerate(names)), NOW, 1)
+    listed = list(state.listed())
+    assert [name for name, _ in listed] == sorted(names)
+    assert dict(listed) == {name: i + 1 for i, name in enumerate(names)} == state.serials()
+    assert state.known(names[:500]).keys() == set(names[:500])
+
+
+# Files
+
+
+@pytest.mark.parametrize("files", [[], [WHEEL], [WHEEL, SDIST], [WHEEL._replace(path="packages/0ef/é \U0001f40d.zip")]])
+def test_unpacking_is_the_inverse_of_packing(files):
+    assert unpack_files(pack_files(files)) == files
+
+
+def test_many_files_take_little_room():
+    files = [SDIST._replace(path=f"packages/0ef/six-1.{number}.tar.gz") for number in range(2000)]
+    assert unpack_files(pack_files(files)) == files
+    assert len(pack_files(files)) < 100 * len(files)
+
+
+def test_no_files_at_all_unpack_to_none():
+    assert unpack_files(b"") == []
+
+
+def test_a_file_is_named_by_the_projects_that_list_it_and_so_is_its_core_metadata(state):
+    record(state, published(SIX, WHEEL))
+    record(state, published(PIP, SDIST))
+    paths = {WHEEL.path, f"{WHEEL.path}.metadata", SDIST.path, f"{SDIST.path}.metadata", "packages/fff/x"}
+    assert state.named(paths) == {WHEEL.path, f"{WHEEL.path}.metadata", SDIST.path}
+    assert state.named(paths, by=[PIP]) == {SDIST.path}
+    assert state.named(paths, by=[IDNA]) == set()
+    assert state.named(paths, by=[]) == set()
+
+
+def test_doomed_files_wait_for_the_end_of_their_grace(state):
+    with state.transaction():
+        state.doom([published(dropped=(WHEEL.path,))], NOW)
+    assert state.doomed_before(NOW - 1) == []
+    assert state.doomed_before(NOW) == [(WHEEL.path, "six")]
+    assert state.totals().doomed == 1
+
+
+def test_what_quarantine_hides_has_no_grace(state):
+    with state.transaction():
+        state.doom([published(dropped=(WHEEL.path,), hidden=True)], NOW)
+    assert state.doomed_before(0) == [(WHEEL.path, "six")]
+
+
+def test_a_file_that_is_doomed_again_keeps_the_earlier_time(state):
+    with state.transaction():
+        state.doom([published(dropped=(WHEEL.path,))], NOW)
+        state.doom([published(dropped=(WHEEL.path,))], NOW + 100)
+    assert state.doomed_before(NOW) == [(WHEEL.path, "six")]
+
+
+def test_a_spared_file_is_neither_doomed_nor_shared(state):
+    record(state, published(shared=(WHEEL.path, SDIST.path)))
+    with state.transaction():
+        state.doom([published(dropped=(WHEEL.path, SDIST.path))], NOW)
+        state.spare([WHEEL.path])
+    assert state.doomed_before(NOW) == [(SDIST.path, "six")]
+    assert state.shared_paths([WHEEL.path, SDIST.path]) == {SDIST.path}
+
+
+def test_a_file_that_a_project_found_in_place_is_shared(state):
+    record(state, published(SIX, WHEEL))
+    record(state, published(PIP, WHEEL, shared=(WHEEL.path,)))
+    record(state, published(PIP, WHEEL, shared=(WHEEL.path,)))
+    assert state.shared_paths([WHEEL.path, SDIST.path]) == {WHEEL.path}
+
+
+# Facts and runs
+
+
+def test_a_fact_is_kept_replaced_and_forgotten(state):
+    state.put({"layout": "flat", "clean": "0"})
+    state.put({"clean": "1"})
+    assert (state.get("layout"), state.get("clean"), state.get("tongue")) == ("flat", "1", None)
+    state.put({"clean": None, "never": None})
+    assert state.get("clean") is None
+
+
+def test_the_last_run_is_told_with_its_summary(state):
+    first = state.begin_run(NOW)
+    state.end_run(first, NOW + 5, 1, {"failed": 3})
+    assert state.last_run() == {"started": NOW, "finished": NOW + 5, "exit_status": 1, "failed": 3}
+    assert state.begin_run(NOW + 60) > first
+    assert state.last_run() == {"started": NOW + 60, "finished": None, "exit_status": None}
+
+
+# Durability, and readers
+
+
+def test_what_was_committed_is_there_after_reopening(path):
+    state = State(path)
+    record(state, published(SIX, WHEEL))
+    state.close()
+    state = State(path)
+    assert unpack_files(known(state).files) == [WHEEL]
+    state.close()
+
+
+def test_a_transaction_that_fails_leaves_no_trace(state):
+    record(state, published(SIX, WHEEL))
+
+    def interrupted() -> Iterator[tuple[Outcome, RecordedJob]]:
+        yield published(SIX, SDIST, serial=9), job()
+        yield published(PIP), job()
+        state.doom([published(dropped=(WHEEL.path,))], NOW)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), state.transaction():
+        state.record(interrupted(), NOW, 1)
+    assert state.serials() == {SIX: 5}
+    assert unpack_files(known(state).files) == [WHEEL]
+    assert state.totals().doomed == 0
+    record(state, published(PIP))
+    assert state.serials() == {SIX: 5, PIP: 5}
+
+
+def test_a_reader_sees_what_is_committed_while_a_run_writes(state, path):
+    record(state, published(SIX))
+    reader = State(path, read_only=True)
+    with state.transaction():
+        state.record([(published(PIP), job())], NOW, 1)
+        assert reader.serials() == {SIX: 5}
+        assert reader.totals().projects == 1
+    assert reader.serials() == {SIX: 5, PIP: 5}
+    reader.close()
+
+
+def test_a_reader_keeps_nobody_from_writing(state, path):
+    record(state, published(SIX))
+    record(state, published(PIP))
+    reader = State(path, read_only=True)
+    listed = reader.listed()
+    next(listed)
+    record(state, published(IDNA))
+    assert [name for name, _ in listed] == [SIX]  # as it was when reading began
+    reader.close()
+
+
+def test_a_reader_cannot_write(state, path):
+    reader = State(path, read_only=True)
+    with pytest.raises(StorageError, match="readonly"), reader.transaction():
+        reader.forget(SIX)
+    with pytest.raises(StorageError, match="readonly"):
+        reader.put({"clean": "1"})
+    reader.close()
+
+
+@pytest.mark.parametrize("name", ["a b", "a?mode=rwc", "a#b", "a%20b", "é", "a;b&c=d", "a:b"])
+def test_a_state_is_read_whatever_its_directory_is_called(tmp_path, name):
+    directory = tmp_path / name
+    directory.mkdir()
+    path = str(directory / "state.sqlite")
+    state = State(path)
+    record(state, published(SIX))
+    state.close()
+    reader = State(path, read_only=True)
+    assert reader.serials() == {SIX: 5}
+    reader.close()
+    assert {entry.name for entry in tmp_path.iterdir()} == {name}
+
+
+# Trouble
+
+
+def test_a_state_of_another_version_is_refused(state, path):
+    state.put({"schema": "999"})
+    for read_only in (False, True):
+        with pytest.raises(StorageError, match=r"another version.*'999', expected 1"):
+            State(path, read_only=read_only)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_file_that_is_no_state_is_an_error_of_the_storage_that_names_it(path, read_only):
+    Path(path).write_bytes(b"this is no database at all, and too long to be an empty one" * 100)
+    with pytest.raises(StorageError, match="state cannot be used") as caught:
+        State(path, read_only=read_only)
+    assert path in str(caught.value)
+
+
+def test_a_state_whose_pages_are_damaged_is_an_error_of_the_storage(path):
+    state = State(path)
+    with state.transaction():
+        state.record(((published(NormalizedName(f"p-{i}"), WHEEL), job()) for i in range(2000)), NOW, 1)
+    state.close()
+    size = Path(path).stat().st_size
+    with open(path, "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    with pytest.raises(StorageError, match="state cannot be used"):
+        State(path).serials()
+
+
+def test_there_is_nothing_to_read_where_no_state_is(path):
+    with pytest.raises(StorageError, match="state cannot be used"):
+        State(path, read_only=True)
+    assert not Path(path).exists()
+
+
+def test_an_empty_file_is_a_state_in_the_making_for_a_run_and_none_for_a_reader(path):
+    Path(path).touch()
+    with pytest.raises(StorageError, match="state is empty"):
+        State(path, read_only=True)
+    state = State(path)
+    assert state.serials() == {}
+    state.close()
+
+
+def test_a_full_disk_is_an_error_of_the_storage_and_leaves_no_trace(state, path):
+    """A limit on the database's pages stands in for the disk; to SQLite both are the same."""
+    record(state, published(SIX, WHEEL))
+    state._db.execute("pragma max_page_count = 40")
+    many = [(published(NormalizedName(f"p-{i}"), SDIST, etag="e" * 1000), job()) for i in range(1000)]
+    with pytest.raises(StorageError, match="database or disk is full") as caught, state.transaction():
+        state.record(many, NOW, 1)
+    assert path in str(caught.value)
+    assert state.serials() == {SIX: 5}
+    state._db.execute("pragma max_page_count = 1000000")
+    record(state, published(PIP))
+    assert state.serials() == {SIX: 5, PIP: 5}
+
+
+USES: dict[str, Callable[[State], object]] = {
+    "get": lambda state: state.get("clean"),
+    "put": lambda state: state.put({"clean": "1"}),
+    "forget a fact": lambda state: state.put({"clean": None}),
+    "known": lambda state: state.known([SIX]),
+    "serials": lambda state: state.serials(),
+    "serials of some": lambda state: state.serials([SIX]),
+    "listed": lambda state: list(state.listed()),
+    "due": lambda state: state.due(None),
+    "unchecked": lambda state: state.unchecked(1),
+    "wanted by name": lambda state: state.wanted_by_name(),
+    "record": lambda state: record(state, published()),
+    "doomed before": lambda state: state.doomed_before(NOW),
+    "shared paths": lambda state: state.shared_paths(["packages/0ef/x"]),
+    "named": lambda state: state.named({"packages/0ef/x"}),
+    "greatest serial": lambda state: state.greatest_serial(),
+    "totals": lambda state: state.totals(),
+    "failing": lambda state: state.failing(1),
+    "begin run": lambda state: state.begin_run(NOW),
+    "end run": lambda state: state.end_run(1, NOW, 0, {}),
+    "last run": lambda state: state.last_run(),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_whatever_is_asked_of_a_state_that_lost_its_tables_it_is_an_error_of_the_storage(state, path, use):
+    other = sqlite3.connect(path)
+    for table in ("meta", "project", "stored", "doomed", "shared", "run"):
+        other.execute(f"drop table {table}")
+    other.commit()
+    other.close()
+    with pytest.raises(StorageError, match="state cannot be used"):
+        use(state)
