@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from fastmirror.layout import PageFormat, Tree, page_paths
+from fastmirror.layout import METADATA_SUFFIX, PageFormat, Tree, page_paths
 from fastmirror.planner import is_over_limit
 
 if TYPE_CHECKING:
@@ -67,14 +67,16 @@ def unlink_doomed(state: State, storage: Storage, moment: float, chosen_limit: i
     named: set[str] = set()
     for start in range(0, len(owners), _PROJECTS_AT_ONCE):
         named |= state.named(paths, by=owners[start : start + _PROJECTS_AT_ONCE])
-    shared = state.shared_paths(paths - named)
+    shared = state.shared_paths({path.removesuffix(METADATA_SUFFIX) for path in paths - named})
     if shared:
-        named |= state.named(shared)
-    for path in sorted(paths - named):
+        named |= state.named(shared | {path + METADATA_SUFFIX for path in shared})
+    unnamed = paths - named
+    for path in sorted(unnamed):
         if storage.remove(path):
             _LOG.info("%s: unlinked", path)
     with state.transaction():
         state.spare(paths)
+        state.unshare(unnamed)
     return 0
 
 

@@ -218,6 +218,9 @@ class State:
     def spare(self, paths: Iterable[str]) -> None:
         """These are no longer to be removed: they are gone, or a page names them again."""
         self._db.executemany("delete from doomed where path = ?", [(path,) for path in paths])
+
+    def unshare(self, paths: Iterable[str]) -> None:
+        """These are gone: no project can have found them in place."""
         self._db.executemany("delete from shared where path = ?", [(path,) for path in paths])
 
     def shared_paths(self, paths: Iterable[str]) -> set[str]:
