@@ -295,12 +295,19 @@ def test_a_file_that_is_doomed_again_keeps_the_earlier_time(state):
     assert state.doomed_before(NOW) == [(WHEEL.path, "six")]
 
 
-def test_a_spared_file_is_neither_doomed_nor_shared(state):
+def test_a_spared_file_is_no_longer_doomed_and_still_shared(state):
     record(state, published(shared=(WHEEL.path, SDIST.path)))
     with state.transaction():
         state.doom([published(dropped=(WHEEL.path, SDIST.path))], NOW)
         state.spare([WHEEL.path])
     assert state.doomed_before(NOW) == [(SDIST.path, "six")]
+    assert state.shared_paths([WHEEL.path, SDIST.path]) == {WHEEL.path, SDIST.path}
+
+
+def test_a_file_that_is_gone_is_no_longer_shared(state):
+    record(state, published(shared=(WHEEL.path, SDIST.path)))
+    with state.transaction():
+        state.unshare([WHEEL.path])
     assert state.shared_paths([WHEEL.path, SDIST.path]) == {SDIST.path}
 
 
