@@ -146,7 +146,7 @@ def test_a_retracted_project_leaves_the_index_then_its_page_and_its_files_wait(p
     assert not any(map(place.holds, pages))
     assert not (Path(place.storage.web) / "simple/a").exists()
     assert place.holds(FILE.path)
-    assert place.state.serials() == {B: None}
+    assert dict(place.state.every_serial()) == {B: None}
     place.unlink()
     assert not place.holds(FILE.path)
 

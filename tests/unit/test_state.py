@@ -67,7 +67,7 @@ def known(state: State, name: NormalizedName = SIX) -> Known:
 
 
 def test_a_new_state_holds_nothing(state):
-    assert state.serials() == {}
+    assert dict(state.every_serial()) == {}
     assert state.known([SIX]) == {}
     assert list(state.listed()) == []
     assert state.due(None) == {}
@@ -80,7 +80,7 @@ def test_a_published_project_is_known_with_its_files(state):
     record(state, published(SIX, WHEEL, SDIST))
     assert known(state) == Known(5, '"e"', "u", "p", "s", pack_files([WHEEL, SDIST]), "published", 0)
     assert unpack_files(known(state).files) == [WHEEL, SDIST]
-    assert state.serials() == {SIX: 5}
+    assert dict(state.every_serial()) == {SIX: 5}
     assert list(state.listed()) == [(SIX, 5)]
     assert state.totals() == Totals(projects=1, files=2, bytes=16, failing=0, doomed=0)
     assert state.due(None) == {}
@@ -105,7 +105,7 @@ def test_a_failed_new_project_is_not_listed_and_is_tried_again(state):
     record(state, failed(), expected=6)
     assert known(state) == Known(None, "", "", "", "", b"", "failed", 1)
     assert list(state.listed()) == []
-    assert state.serials() == {SIX: None}
+    assert dict(state.every_serial()) == {SIX: None}
     assert state.due(NOW) == {SIX: 6}
     assert state.totals() == Totals(projects=0, files=0, bytes=0, failing=1, doomed=0)
 
@@ -158,7 +158,7 @@ def test_an_unchanged_project_keeps_all_but_its_serial_and_its_etag(state):
 def test_an_unchanged_project_without_a_serial_keeps_the_one_it_had(state):
     record(state, published())
     record(state, Outcome(SIX, "unchanged", serial=None))
-    assert state.serials() == {SIX: 5}
+    assert dict(state.every_serial()) == {SIX: 5}
 
 
 def test_a_project_that_is_gone_is_forgotten_with_its_files(state):
@@ -171,7 +171,7 @@ def test_a_project_that_is_gone_is_forgotten_with_its_files(state):
 
 def test_a_quarantined_project_is_held_and_not_listed(state):
     record(state, published(hidden=True))
-    assert state.serials() == {SIX: 5}
+    assert dict(state.every_serial()) == {SIX: 5}
     assert list(state.listed()) == []
 
 
@@ -186,7 +186,7 @@ def test_an_unlisted_project_is_still_held(state):
     with state.transaction():
         state.unlist([SIX])
     assert list(state.listed()) == [(PIP, 5)]
-    assert state.serials() == {SIX: 5, PIP: 5}
+    assert dict(state.every_serial()) == {SIX: 5, PIP: 5}
 
 
 def test_a_project_wanted_by_name_stays_wanted(state):
@@ -234,6 +234,7 @@ def test_the_failing_project_that_is_tried_next_comes_first(state):
     record(state, failed(IDNA), tries=1)
     assert [failing.name for failing in state.failing(10)] == ["idna", "pip", "six"]
     assert [failing.name for failing in state.failing(1)] == ["idna"]
+    assert state.count_failing() == 3
 
 
 def test_ten_thousand_projects_are_listed_by_name(state):
@@ -242,7 +243,8 @@ def test_ten_thousand_projects_are_listed_by_name(state):
         state.record(((published(name, serial=i + 1), job()) for i, name in enumerate(names)), NOW, 1)
     listed = list(state.listed())
     assert [name for name, _ in listed] == sorted(names)
-    assert dict(listed) == {name: i + 1 for i, name in enumerate(names)} == state.serials()
+    assert dict(listed) == {name: i + 1 for i, name in enumerate(names)}
+    assert list(state.every_serial()) == listed
     assert state.known(names[:500]).keys() == set(names[:500])
 
 
@@ -360,11 +362,11 @@ def test_a_transaction_that_fails_leaves_no_trace(state):
 
     with pytest.raises(KeyboardInterrupt), state.transaction():
         state.record(interrupted(), NOW, 1)
-    assert state.serials() == {SIX: 5}
+    assert dict(state.every_serial()) == {SIX: 5}
     assert unpack_files(known(state).files) == [WHEEL]
     assert state.totals().doomed == 0
     record(state, published(PIP))
-    assert state.serials() == {SIX: 5, PIP: 5}
+    assert dict(state.every_serial()) == {SIX: 5, PIP: 5}
 
 
 def test_a_reader_sees_what_is_committed_while_a_run_writes(state, path):
@@ -372,9 +374,9 @@ def test_a_reader_sees_what_is_committed_while_a_run_writes(state, path):
     reader = State(path, read_only=True)
     with state.transaction():
         state.record([(published(PIP), job())], NOW, 1)
-        assert reader.serials() == {SIX: 5}
+        assert dict(reader.every_serial()) == {SIX: 5}
         assert reader.totals().projects == 1
-    assert reader.serials() == {SIX: 5, PIP: 5}
+    assert dict(reader.every_serial()) == {SIX: 5, PIP: 5}
     reader.close()
 
 
@@ -407,7 +409,7 @@ def test_a_state_is_read_whatever_its_directory_is_called(tmp_path, name):
     record(state, published(SIX))
     state.close()
     reader = State(path, read_only=True)
-    assert reader.serials() == {SIX: 5}
+    assert dict(reader.every_serial()) == {SIX: 5}
     reader.close()
     assert {entry.name for entry in tmp_path.iterdir()} == {name}
 
@@ -440,7 +442,7 @@ def test_a_state_whose_pages_are_damaged_is_an_error_of_the_storage(path):
         file.seek(4096)
         file.write(b"\xff" * (size - 4096))
     with pytest.raises(StorageError, match="state cannot be used"):
-        State(path).serials()
+        list(State(path).every_serial())
 
 
 def test_there_is_nothing_to_read_where_no_state_is(path):
@@ -454,7 +456,7 @@ def test_an_empty_file_is_a_state_in_the_making_for_a_run_and_none_for_a_reader(
     with pytest.raises(StorageError, match="state is empty"):
         State(path, read_only=True)
     state = State(path)
-    assert state.serials() == {}
+    assert dict(state.every_serial()) == {}
     state.close()
 
 
@@ -466,10 +468,10 @@ def test_a_full_disk_is_an_error_of_the_storage_and_leaves_no_trace(state, path)
     with pytest.raises(StorageError, match="database or disk is full") as caught, state.transaction():
         state.record(many, NOW, 1)
     assert path in str(caught.value)
-    assert state.serials() == {SIX: 5}
+    assert dict(state.every_serial()) == {SIX: 5}
     state._db.execute("pragma max_page_count = 1000000")
     record(state, published(PIP))
-    assert state.serials() == {SIX: 5, PIP: 5}
+    assert dict(state.every_serial()) == {SIX: 5, PIP: 5}
 
 
 USES: dict[str, Callable[[State], object]] = {
@@ -477,7 +479,8 @@ USES: dict[str, Callable[[State], object]] = {
     "put": lambda state: state.put({"clean": "1"}),
     "forget a fact": lambda state: state.put({"clean": None}),
     "known": lambda state: state.known([SIX]),
-    "serials": lambda state: state.serials(),
+    "every serial": lambda state: list(state.every_serial()),
+    "count failing": lambda state: state.count_failing(),
     "serials of some": lambda state: state.serials([SIX]),
     "listed": lambda state: list(state.listed()),
     "due": lambda state: state.due(None),
