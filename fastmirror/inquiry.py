@@ -89,7 +89,7 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
             context = Context(settings, tongue, tree, digest, clean=True, debug=options.debug, plan_only=True)
             files, size = _count_files(context, found.update, state, progress)
         held = are_too_many(len(found.remove), settings.guard, state)
-        names, remove = tuple(found.update), tuple(found.remove)
+        names, remove = tuple(sorted(found.update)), tuple(sorted(found.remove))
         return PlannedRun(len(names), names, remove, held, found.retries, files, size, complete=chosen.needs_root)
     finally:
         session.close()

@@ -220,8 +220,8 @@ class ProjectTask:
         )
         self._keep = plan.keep
         if self._context.plan_only:
-            count, size = len(plan.fetch), sum(want.size or 0 for want in plan.fetch)
-            self._answer(Outcome(self._job.name, "published", fetched_files=count, fetched_bytes=size))
+            sizes = [want.size or 0 for want in plan.fetch if want.stored is None]
+            self._answer(Outcome(self._job.name, "published", fetched_files=len(sizes), fetched_bytes=sum(sizes)))
         elif needs_pieces(plan.fetch):
             self._hand_out(plan.fetch)
         elif plan.fetch:
