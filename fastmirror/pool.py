@@ -159,7 +159,8 @@ class Pool:
         if len(worker.jobs) > self._window() // 2 or (self._suspects and worker is self._workers[-1]):
             return
         batch: list[Job] = []
-        while self._urgent and len(batch) < room:
+        fair = -(-len(self._urgent) // len(self._workers))
+        while self._urgent and len(batch) < min(room, fair):
             batch.append(self._urgent.popleft())
         fair = max(1, -(-self._left // (2 * len(self._workers))))
         while not self._exhausted and len(batch) < min(room, fair):
