@@ -1,0 +1,447 @@
+"""What upstream removes, hides or replaces leaves the mirror: in order, once, and under the guard."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes import faults
+from tests.published import Watch, filenames, page, page_file, root, stored
+from tests.tree import check_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from typing import Any
+
+    from tests.conftest import Mirror, Result
+    from tests.fakes.index import FakeIndex
+    from tests.fakes.pages import Dialect
+
+METADATA = b"Metadata-Version: 2.1\n"
+AT_ONCE = {"delete-grace": "0"}
+
+
+@pytest.fixture(params=["hashed", "flat"])
+def each_layout(request: pytest.FixtureRequest, mirror: Mirror) -> Mirror:
+    mirror.settings["layout"] = request.param
+    return mirror
+
+
+def problems(mirror: Mirror, index: FakeIndex, *, absent: Collection[str] = (), leftovers: bool = False) -> list[str]:
+    layout: Any = mirror.settings.get("layout", "hashed")
+    return check_tree(mirror.web, layout, index, leftovers=leftovers, absent=absent)
+
+
+def succeed(result: Result) -> None:
+    assert (result.status, result.stderr) == (0, "")
+
+
+def fill(index: FakeIndex, *names: str) -> None:
+    for name in names:
+        index.add_file(name, f"{name}-1.0-py3-none-any.whl", metadata=METADATA)
+
+
+def leave_out(*names: str) -> Callable[[dict[str, Any]], None]:
+    """Take projects out of the root index though their pages are there."""
+
+    def change(document: dict[str, Any]) -> None:
+        document["projects"] = [entry for entry in document["projects"] if entry["name"] not in names]
+        if "_last-serial" in document["meta"]:
+            document["meta"]["_last-serial"] += 1
+
+    return change
+
+
+def last_run(mirror: Mirror) -> dict[str, int]:
+    found: dict[str, int] = json.loads(mirror.run("--json", command="status").stdout)["last_run"]
+    return found
+
+
+# Projects that are gone
+
+
+@pytest.mark.parametrize("dialect", ["json", "json-no-serials", "html"])
+def test_a_project_that_is_gone_is_asked_for_once_and_leaves_with_its_files(
+    dialect: Dialect, mirror: Mirror, index: FakeIndex
+) -> None:
+    index.dialect = dialect
+    fill(index, "gone", "six", "idna")
+    succeed(mirror.run())
+    index.remove_project("gone")
+    index.clear_requests()
+    succeed(mirror.run(set=AT_ONCE))
+    assert index.paths("/simple/gone/") == ["/simple/gone/"]
+    assert list(root(mirror)["projects"]) == ["idna", "six"]
+    assert not page_file(mirror, "gone").exists()
+    assert "gone-1.0-py3-none-any.whl" not in stored(mirror)
+    assert problems(mirror, index) == []
+    assert last_run(mirror)["removed"] == 1
+    index.clear_requests()
+    succeed(mirror.run())
+    assert index.paths("/simple/gone/") == []
+
+
+def test_a_gone_projects_directory_goes_with_its_pages(mirror: Mirror, index: FakeIndex) -> None:
+    mirror.settings["layout"] = "flat"
+    fill(index, "gone", "six")
+    succeed(mirror.run())
+    index.remove_project("gone")
+    succeed(mirror.run(set=AT_ONCE))
+    assert not (mirror.web / "simple/gone").exists()
+    assert not [path for path in mirror.web.rglob("*") if path.is_dir() and not any(path.iterdir())]
+
+
+def test_files_that_no_page_names_stay_until_their_grace_is_over(mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "gone", "six")
+    succeed(mirror.run())
+    index.remove_project("gone")
+    index.set_file("six", "six-1.0", metadata=None)
+    succeed(mirror.run())
+    kept = {"gone-1.0-py3-none-any.whl", "gone-1.0-py3-none-any.whl.metadata", "six-1.0-py3-none-any.whl.metadata"}
+    assert not page_file(mirror, "gone").exists()
+    assert stored(mirror) == kept | {"six-1.0-py3-none-any.whl"}
+    assert json.loads(mirror.run("--json", command="status").stdout)["doomed"] == 3
+    succeed(mirror.run(set=AT_ONCE))
+    assert stored(mirror) == {"six-1.0-py3-none-any.whl"}
+    assert problems(mirror, index) == []
+
+
+def test_a_reader_sees_the_root_index_change_before_the_page_goes_and_the_page_before_the_files(
+    each_layout: Mirror, index: FakeIndex
+) -> None:
+    fill(index, "gone", "six")
+    succeed(each_layout.run())
+    wheel = next((each_layout.web / "packages").rglob("gone-1.0-py3-none-any.whl"))
+    pages = page_file(each_layout, "gone")
+    watch = Watch([each_layout.web / "simple", pages.parent, wheel.parent])
+    index.remove_project("gone")
+    succeed(each_layout.run(set=AT_ONCE))
+    events = [event for event in watch.events() if event[1] != "gone"]  # its directory
+    watch.close()
+    first_removal = next(number for number, (what, _) in enumerate(events) if what == "gone")
+    assert {("put", "index.v1_json"), ("put", "index.html"), ("put", "index.v1_html")} <= set(events[:first_removal])
+    order = [name for what, name in events if what == "gone"]
+    assert order.index(pages.name) < order.index(wheel.name)
+    assert set(order[-2:]) == {wheel.name, f"{wheel.name}.metadata"}
+
+
+def test_a_page_loses_a_file_before_the_disk_does(mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "six")
+    index.add_file("six", "six-2.0.tar.gz")
+    succeed(mirror.run())
+    page_path = page_file(mirror, "six")
+    wheel = next((mirror.web / "packages").rglob("six-1.0-py3-none-any.whl"))
+    watch = Watch([page_path.parent, wheel.parent])
+    index.remove_file("six", wheel.name)
+    succeed(mirror.run(set=AT_ONCE))
+    events = watch.events()
+    watch.close()
+    puts = [number for number, (what, _) in enumerate(events) if what == "put"]
+    removals = [number for number, (what, _) in enumerate(events) if what == "gone"]
+    assert {events[number][1] for number in puts} == {"six.html", "six.v1_json"}
+    assert max(puts) < min(removals)
+    assert problems(mirror, index) == []
+
+
+def test_a_project_that_upstream_only_forgot_to_list_is_kept_and_asked_for_once(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    fill(index, "hidden", "six")
+    succeed(mirror.run())
+    index.fault("/simple/", faults.alter(leave_out("hidden")))
+    index.clear_requests()
+    succeed(mirror.run(set=AT_ONCE))
+    assert index.paths() == ["/simple/", "/simple/hidden/"]
+    assert list(root(mirror)["projects"]) == ["hidden", "six"]
+    assert problems(mirror, index) == []
+    index.clear_requests()
+    succeed(mirror.run())
+    assert index.paths() == ["/simple/"]
+
+
+def test_an_unlisted_project_whose_page_cannot_be_had_is_kept_until_upstream_says_404(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    fill(index, "gone", "six")
+    succeed(mirror.run())
+    index.remove_project("gone")
+    index.fault("/simple/gone/", faults.status(403), times=1)
+    done = mirror.run(set=AT_ONCE)
+    assert done.status == 1
+    assert "  gone: page: HTTP status 403" in done.stdout
+    assert filenames(mirror, "gone") == ["gone-1.0-py3-none-any.whl"]
+    assert "gone" in root(mirror)["projects"]
+    succeed(mirror.run(set=AT_ONCE))
+    assert problems(mirror, index) == []
+
+
+def test_a_project_that_comes_back_is_published_again(mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "six", "idna")
+    succeed(mirror.run())
+    (file,) = index.projects()["six"].files
+    index.remove_project("six")
+    succeed(mirror.run())
+    index.catalogue.add_file("six", file)
+    index.clear_requests()
+    succeed(mirror.run())
+    assert index.paths("/packages/") == []  # its grace was not over
+    succeed(mirror.run(set=AT_ONCE))
+    assert problems(mirror, index) == []
+    index.remove_project("six")
+    succeed(mirror.run(set=AT_ONCE))
+    index.catalogue.add_file("six", file)
+    succeed(mirror.run(set=AT_ONCE))
+    assert problems(mirror, index) == []
+
+
+@pytest.mark.parametrize("body", [b'{"meta":{"api-version":"1.4"},"projects":[]}', b"{", b"[]", b""])
+def test_an_empty_or_broken_root_index_removes_nothing(body: bytes, mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "six")
+    succeed(mirror.run())
+    index.fault("/simple/", faults.body(body), faults.header("ETag", '"other"'))
+    index.add_project("bump")
+    done = mirror.run(set={**AT_ONCE, "max-removals": "100"})
+    assert done.status == 5
+    index.clear_faults()
+    assert problems(mirror, index, absent=["bump"]) == []
+
+
+# Quarantine
+
+
+@pytest.mark.parametrize("dialect", ["json", "json-no-serials"])
+def test_a_quarantined_project_is_hidden_and_its_files_are_unlinked_at_once(
+    dialect: Dialect, mirror: Mirror, index: FakeIndex
+) -> None:
+    index.dialect = dialect
+    fill(index, "bad", "six")
+    succeed(mirror.run())
+    index.quarantine("bad", "malware <here>")
+    succeed(mirror.run())
+    assert list(root(mirror)["projects"]) == ["six"]
+    document = page(mirror, "bad")
+    assert document["files"] == []
+    assert document["project-status"] == {"status": "quarantined", "reason": "malware <here>"}
+    assert not [name for name in stored(mirror) if name.startswith("bad")]
+    assert problems(mirror, index) == []
+
+
+def test_a_cleared_quarantine_brings_the_project_back(mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "bad", "six")
+    succeed(mirror.run())
+    index.quarantine("bad")
+    succeed(mirror.run())
+    index.clear_requests()
+    succeed(mirror.run())
+    assert index.paths() == ["/simple/"]
+    index.clear_quarantine("bad")
+    succeed(mirror.run())
+    assert list(root(mirror)["projects"]) == ["bad", "six"]
+    assert filenames(mirror, "bad") == ["bad-1.0-py3-none-any.whl"]
+    assert problems(mirror, index) == []
+
+
+def test_a_project_quarantined_from_the_first_is_not_listed(mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "bad", "six")
+    index.quarantine("bad")
+    succeed(mirror.run("bad", "six", command="sync"))
+    assert list(root(mirror)["projects"]) == ["six"]
+    assert stored(mirror) == {"six-1.0-py3-none-any.whl", "six-1.0-py3-none-any.whl.metadata"}
+
+
+# Files
+
+
+def test_a_removed_file_leaves_its_page_at_once_and_the_disk_later(each_layout: Mirror, index: FakeIndex) -> None:
+    fill(index, "six")
+    index.add_file("six", "six-2.0.tar.gz")
+    succeed(each_layout.run())
+    index.remove_file("six", "six-2.0.tar.gz")
+    succeed(each_layout.run())
+    assert filenames(each_layout, "six") == ["six-1.0-py3-none-any.whl"]
+    assert "six-2.0.tar.gz" in stored(each_layout)
+    succeed(each_layout.run(set=AT_ONCE))
+    assert "six-2.0.tar.gz" not in stored(each_layout)
+    assert problems(each_layout, index) == []
+
+
+def test_a_file_that_comes_back_within_its_grace_is_spared(mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "six")
+    file = index.add_file("six", "six-2.0-py3-none-any.whl", metadata=METADATA)
+    succeed(mirror.run())
+    index.remove_file("six", file.filename)
+    succeed(mirror.run())
+    index.catalogue.add_file("six", file)
+    index.clear_requests()
+    succeed(mirror.run())
+    assert index.paths("/packages/") == []
+    succeed(mirror.run(set=AT_ONCE))
+    assert problems(mirror, index) == []
+
+
+def test_a_file_replaced_under_its_name_is_published_anew_each_time(each_layout: Mirror, index: FakeIndex) -> None:
+    fill(index, "six", "idna")
+    succeed(each_layout.run())
+    for content in (b"second", b"third", b"fourth"):
+        index.add_file("six", "six-1.0-py3-none-any.whl", content=content, metadata=METADATA + content)
+        succeed(each_layout.run(set=AT_ONCE))
+        assert problems(each_layout, index) == []
+
+
+def test_a_name_freed_by_one_project_may_be_taken_by_another(each_layout: Mirror, index: FakeIndex) -> None:
+    index.add_file("first", "tool-1.0.tar.gz", content=b"of the first")
+    fill(index, "six")
+    succeed(each_layout.run())
+    index.remove_project("first")
+    index.add_file("second", "tool-1.0.tar.gz", content=b"of the second")
+    succeed(each_layout.run())
+    assert problems(each_layout, index, leftovers=True) == []
+    succeed(each_layout.run(set=AT_ONCE))
+    assert problems(each_layout, index) == []
+
+
+def test_a_shared_file_and_its_metadata_stay_while_a_project_names_them(each_layout: Mirror, index: FakeIndex) -> None:
+    for name in ("a", "b", "c"):
+        index.add_file(
+            name, "shared-1.0-py3-none-any.whl", metadata=METADATA, upload_time="2024-05-06T07:08:09.101112Z"
+        )
+    succeed(each_layout.run())
+    for name in ("a", "b"):
+        index.remove_project(name, keep_content=True)
+        succeed(each_layout.run(set=AT_ONCE))
+        assert problems(each_layout, index) == []
+    index.remove_project("c")
+    fill(index, "six")
+    succeed(each_layout.run(set=AT_ONCE))
+    assert problems(each_layout, index) == []
+
+
+def test_an_html_page_without_a_link_fails_and_removes_nothing(mirror: Mirror, index: FakeIndex) -> None:
+    index.dialect = "html"
+    fill(index, "six", "idna")
+    succeed(mirror.run())
+    index.fault("/simple/six/", faults.html_instead())
+    done = mirror.run(set=AT_ONCE)
+    assert done.status == 1
+    assert "  six: no hashed link on the page of a project that had files" in done.stdout
+    assert problems(mirror, index) == []
+
+
+# The guard
+
+
+def test_more_removals_than_the_guard_allows_remove_none_and_updates_still_run(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    names = [f"p{number}" for number in range(25)]
+    fill(index, *names)
+    succeed(mirror.run())
+    before = set(stored(mirror))
+    for name in names[:21]:
+        index.remove_project(name)
+    index.add_file(names[-1], f"{names[-1]}-2.0.tar.gz")
+    planned = json.loads(mirror.run("--json", command="plan").stdout)
+    assert (planned["held"], planned["remove"]) == (True, sorted(names[:21]))
+    for _ in range(2):
+        index.clear_requests()
+        done = mirror.run(set=AT_ONCE)
+        assert done.status == 4
+        assert "held back by the deletion guard: 21 projects" in done.stdout
+        assert done.stdout.splitlines()[-1] == "not complete: removals held back"
+        assert not [path for path in index.paths("/simple/") if path.removesuffix("/")[8:] in names[:21]]
+        assert set(root(mirror)["projects"]) == set(names)
+        assert stored(mirror) == before | {f"{names[-1]}-2.0.tar.gz"}
+        assert filenames(mirror, names[-1])[-1] == f"{names[-1]}-2.0.tar.gz"
+    assert mirror.run(set={**AT_ONCE, "max-removals": "20"}).status == 4
+    succeed(mirror.run(set={**AT_ONCE, "max-removals": "21"}))
+    assert problems(mirror, index) == []
+    assert (mirror.directory / "status").read_text() == str(index.serial)
+
+
+def test_twenty_removals_pass_the_guard_of_a_small_mirror(mirror: Mirror, index: FakeIndex) -> None:
+    names = [f"p{number}" for number in range(22)]
+    fill(index, *names)
+    succeed(mirror.run())
+    for name in names[:20]:
+        index.remove_project(name)
+    succeed(mirror.run(set=AT_ONCE))
+    assert problems(mirror, index) == []
+
+
+def test_named_projects_that_are_gone_are_removed_under_the_guard(mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "a", "b", "six")
+    succeed(mirror.run())
+    for name in ("a", "b"):
+        index.remove_project(name)
+    done = mirror.run("a", "b", "six", command="sync", set={**AT_ONCE, "max-removals": "1"})
+    assert done.status == 4
+    assert list(root(mirror)["projects"]) == ["a", "b", "six"]
+    assert filenames(mirror, "a") == ["a-1.0-py3-none-any.whl"]
+    succeed(mirror.run("a", "b", "six", command="sync", set=AT_ONCE))
+    assert problems(mirror, index) == []
+
+
+def test_more_files_than_the_guard_allows_are_hidden_but_not_unlinked(mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "six")
+    for number in range(3):
+        index.add_file("six", f"six-2.{number}.tar.gz")
+    succeed(mirror.run())
+    for number in range(3):
+        index.remove_file("six", f"six-2.{number}.tar.gz")
+    for _ in range(2):
+        done = mirror.run(set={**AT_ONCE, "max-removed-files": "2"})
+        assert done.status == 4
+        assert "held back by the deletion guard: 3 files" in done.stdout
+        assert filenames(mirror, "six") == ["six-1.0-py3-none-any.whl"]
+        assert len(stored(mirror)) == 5
+    succeed(mirror.run(set={**AT_ONCE, "max-removed-files": "3"}))
+    assert problems(mirror, index) == []
+
+
+def test_projects_that_upstream_hides_or_only_forgot_to_list_do_not_fill_up_the_guard(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    index.dialect = "json-no-serials"
+    names = [f"p{number:02d}" for number in range(24)]
+    fill(index, *names)
+    succeed(mirror.run())
+    for group in (names[:12], names[12:22]):
+        for name in group:
+            index.quarantine(name)
+        succeed(mirror.run())
+        assert problems(mirror, index) == []
+    index.remove_project(names[22])
+    succeed(mirror.run(set=AT_ONCE))
+    assert list(root(mirror)["projects"]) == [names[23]]
+
+
+# Narrowed runs
+
+
+@pytest.mark.parametrize("arguments", [("sync", "six"), ("mirror", "--project", "six")])
+def test_a_narrowed_run_removes_nothing_else(arguments: tuple[str, ...], mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "gone", "six")
+    succeed(mirror.run())
+    index.remove_project("gone")
+    index.add_file("six", "six-2.0.tar.gz")
+    command, *rest = arguments
+    succeed(mirror.run(*rest, command=command, set=AT_ONCE))
+    assert list(root(mirror)["projects"]) == ["gone", "six"]
+    assert filenames(mirror, "gone") == ["gone-1.0-py3-none-any.whl"]
+    assert "gone-1.0-py3-none-any.whl" in stored(mirror)
+    assert index.paths("/simple/gone/") == ["/simple/gone/"] * (len(index.paths("/simple/gone/")))
+    succeed(mirror.run(set=AT_ONCE))
+    assert problems(mirror, index) == []
+
+
+def test_an_allowlist_of_names_removes_what_upstream_removed_and_nothing_else(mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "a", "b", "c")
+    succeed(mirror.run())
+    for name in ("a", "c"):
+        index.remove_project(name)
+    mirror.settings |= {"plugins.enabled": "allowlist_project", "allowlist.packages": "a\nb"}
+    succeed(mirror.run(set=AT_ONCE))
+    assert list(root(mirror)["projects"]) == ["b", "c"]
+    assert filenames(mirror, "c") == ["c-1.0-py3-none-any.whl"]
