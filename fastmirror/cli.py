@@ -13,7 +13,7 @@ import typer
 
 from fastmirror import __version__, logs
 from fastmirror.configuration import CONFIGURATION_FILES, load_settings, project_names
-from fastmirror.errors import Interrupted, MirrorError, SettingsError, StorageError
+from fastmirror.errors import Interrupted, MirrorError, SettingsError, StorageError, is_storage_failure
 from fastmirror.progress import open_progress
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ def _status(call: Callable[[], int]) -> int:
         _logger.error("%s", error, exc_info=traced)  # noqa: TRY400 - foreseen: its text is enough
         return error.signal_status if isinstance(error, Interrupted) else error.exit_status
     except Exception as error:
+        if isinstance(error, OSError) and is_storage_failure(error):
+            _logger.error("storage: %s", error)  # noqa: TRY400 - foreseen: its text is enough
+            return StorageError.exit_status
         path = logs.current_log()
         if path is None and not _logger.isEnabledFor(logging.DEBUG):
             traceback.print_exc()

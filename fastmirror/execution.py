@@ -110,10 +110,10 @@ class Execution:
         return disputed
 
     def close(self) -> None:
-        """End the workers."""
+        """End the publisher, which wakes the pool, and then the workers."""
+        self._publisher.close()
         if self._pool is not None:
             self._pool.close()
-        self._publisher.close()
 
     def _jobs(self, update: dict[NormalizedName, int | None]) -> Iterator[ProjectJob]:
         terms = self._terms

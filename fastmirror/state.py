@@ -5,6 +5,7 @@ A project's files are kept packed in a table of their own, so that planning read
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import zlib
 from contextlib import contextmanager
@@ -69,6 +70,12 @@ def _translated(path: str) -> Iterator[None]:
         raise StorageError(f"state cannot be used ({path}): {error}") from error
 
 
+def _read_only(path: str) -> str:
+    """The URI of a state that others may write meanwhile; on a read-only disk, of one that never changes."""
+    frozen = not os.access(os.path.dirname(path), os.W_OK) and not os.path.exists(f"{path}-wal")
+    return f"file:{quote(path)}?mode=ro" + "&immutable=1" * frozen
+
+
 class State:
     """One mirror's state. Readers may open it while a run writes."""
 
@@ -76,7 +83,7 @@ class State:
         self._path = path
         with _translated(path):
             if read_only:
-                self._db = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None)
+                self._db = sqlite3.connect(_read_only(path), uri=True, isolation_level=None)
             else:
                 self._db = sqlite3.connect(path, isolation_level=None)
                 self._db.execute("pragma journal_mode = wal")
