@@ -12,10 +12,10 @@ from fastmirror.planner import (
     PIECE_BYTES,
     PIECE_FILES,
     in_pieces,
+    is_over_limit,
     needs_pieces,
     plan_project,
     plan_sync,
-    removal_limit,
     retry_delay_s,
     upload_timestamp,
 )
@@ -92,14 +92,14 @@ def brought(want: Want, taken: Iterable[str] = ()) -> StoredFile:
 
 @given(sync_sides, sync_sides)
 def test_planning_leads_to_what_upstream_lists(upstream, published):
-    plan = plan_sync(upstream, published)
+    plan = plan_sync(upstream, published.items())
     after = {name: serial for name, serial in (published | plan.update).items() if name not in plan.remove}
     assert after == upstream
 
 
 @given(sync_sides, sync_sides)
 def test_nothing_is_both_updated_and_removed_or_named_in_vain(upstream, published):
-    plan = plan_sync(upstream, published)
+    plan = plan_sync(upstream, published.items())
     assert plan.update.keys() <= upstream.keys()
     assert set(plan.remove) == published.keys() - upstream.keys()
     assert all(serial is None or published.get(name, -1) != serial for name, serial in plan.update.items())
@@ -107,20 +107,24 @@ def test_nothing_is_both_updated_and_removed_or_named_in_vain(upstream, publishe
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.integers(0, 3)), sync_sides)
 def test_planning_a_sync_after_success_is_empty(upstream, published):
-    plan = plan_sync(upstream, published)
+    plan = plan_sync(upstream, published.items())
     after = {name: serial for name, serial in (published | plan.update).items() if name not in plan.remove}
-    assert plan_sync(upstream, after) == ({}, [])
+    assert plan_sync(upstream, after.items()) == ({}, [])
 
 
-@given(st.integers(0, 10**7), st.integers(0, 10**4), st.none() | st.integers(0, 10**7))
-def test_the_guards_limit_grows_with_the_mirror_and_is_never_below_the_least(total, least, chosen):
-    limit = removal_limit(total, least, chosen)
+@given(st.integers(0, 10**6), st.integers(0, 10**4), st.none() | st.integers(0, 10**6), st.integers(0, 10**8))
+def test_the_guard_holds_more_back_where_it_holds_back_fewer_and_less_on_a_larger_mirror(count, least, chosen, total):
+    def is_over(count: int, total: int = total) -> bool:
+        return is_over_limit(count, least=least, chosen=chosen, total=lambda: total)
+
+    assert is_over(count) <= is_over(count + 1)
+    assert is_over(count, total + 100) <= is_over(count)
     if chosen is None:
-        assert limit >= least
-        assert limit <= max(least, total / 100)
-        assert removal_limit(total + 100, least, None) >= limit
+        assert not is_over(least)
+        assert is_over(max(least, total // 100) + 1)
+        assert not is_over(max(least, total // 100))
     else:
-        assert limit == chosen
+        assert is_over(count) == (count > chosen)
 
 
 @given(st.integers(0, 10**12))

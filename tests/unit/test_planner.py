@@ -11,10 +11,10 @@ from fastmirror.planner import (
     PIECE_BYTES,
     PIECE_FILES,
     in_pieces,
+    is_over_limit,
     needs_pieces,
     plan_project,
     plan_sync,
-    removal_limit,
     retry_delay_s,
     upload_timestamp,
 )
@@ -47,42 +47,54 @@ def plan(wanted: Page, *at_rest: StoredFile, core_metadata: bool = True, damaged
 
 def test_new_changed_and_older_serials_are_updates():
     """An older one too: a mirror that was set up with another upstream follows the one it has now."""
-    plan = plan_sync({A: 1, B: 5, C: 3}, {B: 4, C: 9})
+    plan = plan_sync({A: 1, B: 5, C: 3}, [(B, 4), (C, 9)])
     assert plan.update == {A: 1, B: 5, C: 3}
     assert plan.remove == []
 
 
 def test_an_equal_serial_is_no_update():
-    assert plan_sync({A: 1}, {A: 1}) == ({}, [])
+    assert plan_sync({A: 1}, [(A, 1)]) == ({}, [])
 
 
 def test_without_serials_every_project_is_asked_for():
-    assert plan_sync({A: None, B: None}, {A: None, B: 3}).update == {A: None, B: None}
+    assert plan_sync({A: None, B: None}, [(A, None), (B, 3)]).update == {A: None, B: None}
 
 
 def test_a_project_that_is_held_without_a_serial_is_an_update():
     """It failed at its first try, or came from an upstream without serials."""
-    assert plan_sync({A: 1}, {A: None}).update == {A: 1}
+    assert plan_sync({A: 1}, [(A, None)]).update == {A: 1}
 
 
 def test_what_is_no_longer_listed_is_to_be_removed():
-    assert plan_sync({A: 1}, {A: 1, B: 2, C: None}).remove == [B, C]
+    assert plan_sync({A: 1}, [(A, 1), (B, 2), (C, None)]).remove == [B, C]
 
 
 @pytest.mark.parametrize(
-    ("total", "least", "chosen", "limit"),
+    ("count", "total", "chosen", "over"),
     [
-        (0, 20, None, 20),
-        (2_000, 20, None, 20),
-        (2_100, 20, None, 21),
-        (800_000, 20, None, 8_000),
-        (50_000, 1_000, None, 1_000),
-        (800_000, 20, 0, 0),
-        (10, 20, 5_000, 5_000),
+        (20, 0, None, False),
+        (20, 10, None, False),
+        (21, 10, None, True),
+        (21, 2_000, None, True),
+        (21, 2_100, None, False),
+        (8_000, 800_000, None, False),
+        (8_001, 800_000, None, True),
+        (0, 100, 0, False),
+        (1, 800_000, 0, True),
+        (5_000, 10, 5_000, False),
+        (5_001, 10, 5_000, True),
     ],
 )
-def test_the_guard_lets_through_one_per_cent_or_what_the_operator_chose(total, least, chosen, limit):
-    assert removal_limit(total, least, chosen) == limit
+def test_the_guard_lets_through_one_per_cent_or_what_the_operator_chose(count, total, chosen, over):
+    assert is_over_limit(count, least=20, chosen=chosen, total=lambda: total) is over
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(20, None), (21, 20), (3, 20)])
+def test_the_guard_counts_the_mirror_only_where_it_matters(count, chosen):
+    def total() -> int:
+        raise AssertionError("counted")
+
+    is_over_limit(count, least=20, chosen=chosen, total=total)
 
 
 # When a failed project is tried again
