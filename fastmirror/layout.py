@@ -89,7 +89,7 @@ def page_path(tree: Tree, name: NormalizedName, page_format: PageFormat) -> str:
 def page_paths(tree: Tree, name: NormalizedName, page_format: PageFormat) -> tuple[str, ...]:
     """The names of one page below ``web/``: in the flat layout the HTML page has two, and is one file."""
     path = page_path(tree, name, page_format)
-    if page_format is PageFormat.HTML and path.endswith("/index.html"):
+    if page_format is PageFormat.HTML and tree.layout is Layout.FLAT:
         return path, page_path(tree, name, PageFormat.V1_HTML)
     return (path,)
 

@@ -96,6 +96,11 @@ def test_every_other_page_has_one_name(tree, page_format):
     assert page_paths(tree, SIX, page_format) == (page_path(tree, SIX, page_format),)
 
 
+def test_the_page_of_a_project_that_is_called_index_is_like_any_other():
+    name = NormalizedName("index")
+    assert page_paths(HASHED, name, PageFormat.HTML) == (page_path(HASHED, name, PageFormat.HTML),)
+
+
 @pytest.mark.parametrize("name", ["index", "index-html", "00", "ff"])
 def test_a_project_named_like_a_part_of_the_tree_takes_no_place_but_its_own(name):
     taken = {index_path(page_format) for page_format in PageFormat}
