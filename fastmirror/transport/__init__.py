@@ -25,7 +25,10 @@ class Sink(Protocol):
     """Where a file's body goes. Called from one thread at a time."""
 
     def begin(self, status: int, headers: Mapping[str, str]) -> str | None:
-        """Called once, before the first byte of a 2xx body; a reason refuses the body."""
+        """Called once, before the first byte of a 2xx body; a reason refuses the body.
+
+        The headers are those of HEADERS_READ, and may be left out where the status is 200.
+        """
 
     def feed(self, chunk: bytes) -> bool:
         """Take a chunk. False: it was not taken, and the transfer waits until its sink's owner resumes it."""

@@ -43,6 +43,7 @@ _FINAL = {
     pycurl.E_FILESIZE_EXCEEDED: "larger than allowed",
 }
 _HEADERS_READ = {name.encode(): name for name in HEADERS_READ}
+_PLAIN_SUCCESS: tuple[int, dict[str, str]] = (200, {})
 _EVENTS = {
     pycurl.POLL_IN: selectors.EVENT_READ,
     pycurl.POLL_OUT: selectors.EVENT_WRITE,
@@ -94,7 +95,7 @@ class _Transfer:
 
     def _feed(self, sink: Sink, chunk: bytes) -> int | None:
         if not self.begun:
-            status, headers = self.response = parse_headers(self.lines)
+            status, headers = self.response = _PLAIN_SUCCESS if self._is_plain() else parse_headers(self.lines)
             if not 200 <= status < 300:
                 return None
             self.begun = True
@@ -105,6 +106,11 @@ class _Transfer:
             self.paused = True
             return pycurl.WRITEFUNC_PAUSE
         return None
+
+    def _is_plain(self) -> bool:
+        """Whether there is one response, and it is a 200: its headers are of no interest to a sink."""
+        first, *others = self.lines
+        return first.split(None, 2)[1:2] == [b"200"] and not any(line[:5] == b"HTTP/" for line in others)
 
 
 def parse_headers(lines: list[bytes]) -> tuple[int, dict[str, str]]:
