@@ -284,7 +284,7 @@ class CurlTransport:
             return
         if origin(url) == self._authorised:
             handle.setopt(pycurl.HTTPAUTH, pycurl.HTTPAUTH_BASIC)
-            handle.setopt(pycurl.USERPWD, ":".join(self._settings.credentials))
+            handle.setopt(pycurl.USERPWD, ":".join(self._settings.credentials).encode())
         else:
             handle.unsetopt(pycurl.USERPWD)
 

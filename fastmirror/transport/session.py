@@ -17,6 +17,7 @@ import requests
 import requests.adapters
 import requests.utils
 import urllib3
+from requests.auth import HTTPBasicAuth
 
 from fastmirror import __version__
 from fastmirror.bell import Bell
@@ -99,7 +100,10 @@ class Session:
     def _send(self, url: str, request: Request) -> requests.Response:
         headers: dict[str, str | bytes | None] = {"Accept-Encoding": "gzip" if request.compressed else "identity"}
         headers |= {name: value.strip() for name, _, value in (line.partition(":") for line in request.headers)}
-        authorised = self._settings.credentials and origin(url) == self._authorised
+        auth = None
+        if self._settings.credentials and origin(url) == self._authorised:
+            user, password = self._settings.credentials
+            auth = HTTPBasicAuth(user.encode(), password.encode())  # of text it would take Latin-1
         return self._session.get(
             url,
             headers=headers,
@@ -107,7 +111,7 @@ class Session:
             timeout=self._settings.timeout_s,
             allow_redirects=False,
             proxies=self._proxies_for(url),
-            auth=self._settings.credentials if authorised else None,
+            auth=auth,
         )
 
     def _proxies_for(self, url: str) -> dict[str, str]:
