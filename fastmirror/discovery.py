@@ -121,9 +121,8 @@ class Discovery:
         tongue = self._tongue()
         if not root.is_new:
             serial = self._state.get("root_serial") if self._state else None
-            dialect = tongue.dialect if tongue else Dialect.SERIALS
-            if dialect is Dialect.SERIALS:
-                return Found({}, [], int(serial) if serial else None, 0), dialect
+            if tongue is not None and tongue.dialect is Dialect.SERIALS:
+                return Found({}, [], int(serial) if serial else None, 0), tongue.dialect
             return self._plan_whole(root, load_root(self._cache))
         old = load_root(self._cache) if trust_cache and self._applied() and is_json(root.reply) else b""
         change = root_change(old, root.reply.body) if old else None
@@ -140,7 +139,7 @@ class Discovery:
     def _plan_whole(self, root: Root, body: bytes) -> tuple[Found, Dialect]:
         reply = root.reply._replace(body=body)
         if root.reply.status == 304:
-            kind = simple.HTML_TYPE if self._dialect_is_html() else simple.JSON_TYPE
+            kind = simple.JSON_TYPE if body[:80].lstrip().startswith(b"{") else simple.HTML_TYPE
             reply = reply._replace(headers={"content-type": kind})
         index = read_root(reply, f"{self._master}/simple/")
         _log_skipped(index.skipped)
@@ -220,12 +219,10 @@ class Discovery:
         text = self._state.get("tongue") if self._state else None
         return Tongue.from_text(text) if text else None
 
-    def _dialect_is_html(self) -> bool:
-        tongue = self._tongue()
-        return tongue is not None and tongue.dialect is Dialect.HTML
-
     def _tongue_of(self, dialect: Dialect | None, name: NormalizedName, url: str, reply: Reply) -> Tongue | None:
         """What a page tells of its upstream; None if it has nothing to tell by."""
+        if dialect is not None and is_json(reply) is (dialect is Dialect.HTML):
+            return None
         parse = simple.parse_json_page if is_json(reply) else simple.parse_html_page
         try:
             page = parse(reply.body, name, url, accept_unhashed=True)
@@ -237,13 +234,15 @@ class Discovery:
         elif dialect is None:
             dialect = Dialect.SERIALS if page.serial is not None else Dialect.JSON
         wheels = [file for file in page.files if file.filename.endswith(".whl")]
-        if dialect is not Dialect.HTML and not wheels:
+        if not page.files or (dialect is not Dialect.HTML and not wheels):
             return None
         says = any(key in file.keys for file in wheels for key in METADATA_KEYS)
         if says and dialect is not Dialect.HTML:
             return Tongue(dialect, completed=False)
         request = Request(0, legacy_url(self._master, name), (), PAGE_LIMIT, compressed=True, sink=None)
         legacy = self._get(request)
+        if legacy.retryable:
+            return None
         if legacy.status != 200 or legacy.error:
             return Tongue(dialect, completed=False)
         try:

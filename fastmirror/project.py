@@ -165,7 +165,7 @@ class ProjectTask:
                 page = simple.with_legacy(page, self._legacy_body)
             except PageError as error:
                 self._legacy_failure = f"legacy JSON: {error}"
-        if is_html and not page.files and self._known is not None and self._known.files:
+        if is_html and not page.files and self._known is not None and unpack_files(self._known.files):
             raise PageError("no hashed link on the page of a project that had files")
         return page
 
