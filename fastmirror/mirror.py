@@ -154,7 +154,7 @@ class _Run:
 
     def _everything(self, found: Found, root: Root | None) -> Found:
         """A forced check, or pages of another form: every project that is held is planned anew."""
-        if self._options.force_check:
+        if self._options.force_check and not self._chosen.by_command:
             with self._state.transaction():
                 self._state.put({"force_check_run": str(self._check_id)})
             names = self._state.unchecked(self._check_id)

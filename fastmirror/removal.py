@@ -87,5 +87,7 @@ def free_disputed(disputed: set[str], state: State, storage: Storage) -> set[str
     """
     if not disputed:
         return set()
-    orphans = disputed - state.named(disputed)
-    return {path for path in orphans if storage.remove(path)}
+    freed = {path for path in disputed - state.named(disputed) if storage.remove(path)}
+    with state.transaction():
+        state.spare(freed)  # what comes to stand there is not what was doomed
+    return freed
