@@ -429,3 +429,29 @@ def test_a_forced_check_of_one_project_leaves_one_of_all_that_was_cut_off_where_
     index.clear_requests()
     run(mirror, "hashed", "--force-check")
     assert checked_pages(index) == {"/simple/project-2/", "/simple/project-3/"}
+
+
+@pytest.mark.parametrize("narrow", [("sync", "project-1"), ("mirror", "--max-time", "0")])
+def test_pages_of_another_form_are_made_for_all_though_a_narrowed_run_came_between(mirror, index, narrow) -> None:
+    some_projects(index, 3)
+    mirror.settings["simple-format"] = "JSON"
+    run(mirror, "hashed")
+    mirror.settings["simple-format"] = "ALL"
+    command, *arguments = narrow
+    assert mirror.run(*arguments, command=command).status in {0, 1}
+    run(mirror, "hashed")
+    assert check_tree(mirror.web, "hashed", index) == []
+
+
+def test_pages_of_another_form_are_made_for_all_though_the_first_run_was_cut_off(mirror, index) -> None:
+    some_projects(index, 3)
+    gate = index.gate("/simple/project-2/")
+    process = mirror.start(set={"simple-format": "JSON"})
+    gate.wait()
+    until(lambda: len(list((mirror.web / "packages").rglob("*.whl*"))) == 8, "the others are there")
+    process.terminate()
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+    gate.open()
+    run(mirror, "hashed")
+    assert check_tree(mirror.web, "hashed", index) == []
