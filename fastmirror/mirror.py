@@ -170,6 +170,8 @@ class _Run:
     def _mark_unclean(self, tongue: str | None) -> None:
         """Before anything is renamed: until the run ends in order, rows may be behind the pages."""
         facts: dict[str, str | None] = {"clean": "0", "layout": str(self._tree.layout)}
+        if self._state.get("settings") is None:  # all that will be held is made with these
+            facts["settings"] = self._settings_digest
         facts["hash_index"] = "1" if self._tree.hash_index else None
         if tongue is not None:
             facts["tongue"] = tongue
@@ -222,8 +224,11 @@ class _Run:
         if self._clean:
             self._unlink_doomed()
         self._storage.flush()
-        facts: dict[str, str | None] = {"clean": "1", "settings": self._settings_digest}
-        is_whole = not self._counts.pending and not self._chosen.by_command and not self._counts.held_removals
+        facts: dict[str, str | None] = {"clean": "1"}
+        all_asked = not self._counts.pending and not self._chosen.by_command
+        if all_asked:
+            facts["settings"] = self._settings_digest
+        is_whole = all_asked and not self._counts.held_removals
         if self._options.force_check and is_whole:
             facts["force_check_run"] = None
         if root is not None and is_whole and root.is_new:
