@@ -6,6 +6,7 @@ import pickle
 import socket
 import struct
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 _HEADER = struct.Struct("!Q")
@@ -63,7 +64,8 @@ class Channel:
         values: list[Any] = []
         while self.is_open and not values:
             self._socket.setblocking(True)
-            self._socket.recv(1, socket.MSG_PEEK)
+            with suppress(OSError):  # receive sees it, too
+                self._socket.recv(1, socket.MSG_PEEK)
             self._socket.setblocking(False)
             values = self.receive()
         return values

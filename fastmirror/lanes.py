@@ -111,8 +111,11 @@ class Lanes:
             timeout_s = min(timeout_s, max(0.0, self._timers[0][0] - time.monotonic()))
         for reply in self.transport.poll(timeout_s):
             self._take(reply)
-        while self._timers and self._timers[0][0] <= time.monotonic():
-            heapq.heappop(self._timers)[2]()
+        now, due = time.monotonic(), []
+        while self._timers and self._timers[0][0] <= now:
+            due.append(heapq.heappop(self._timers)[2])
+        for act in due:
+            act()
 
     def _enqueue(self, errand: _Errand) -> None:
         self._waiting[errand.lane].append(errand)
