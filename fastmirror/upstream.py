@@ -15,6 +15,7 @@ import orjson
 from fastmirror.errors import InvalidName, PageError, SettingsError, UpstreamError
 from fastmirror.names import NormalizedName, normalize
 from fastmirror.simple import ACCEPT_ANY, ACCEPT_HTML, ACCEPT_JSON, JSON_TYPE
+from fastmirror.simple_entry import MAX_INTEGER
 from fastmirror.simple_html import parse_html_index
 from fastmirror.transport import Reply, Request
 
@@ -211,9 +212,9 @@ _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 def _serial(entry: dict[str, Any]) -> int | None:
     serial = entry.get("_last-serial")
-    if type(serial) is int:
-        return serial if serial > 0 else None
-    return int(serial) if isinstance(serial, str) and _DIGITS.fullmatch(serial) else None
+    if type(serial) is str and _DIGITS.fullmatch(serial):
+        serial = int(serial)
+    return serial if type(serial) is int and 0 < serial <= MAX_INTEGER else None
 
 
 def _parse_html_root(body: bytes, page_url: str) -> RootIndex:
@@ -230,7 +231,7 @@ def _parse_html_root(body: bytes, page_url: str) -> RootIndex:
 def root_change(old: bytes, new: bytes) -> RootChange | None:
     """What changed between two root indexes of PyPI's form, at the cost of comparing bytes.
 
-    None if one is of another form, or if so much changed that reading the whole costs less.
+    None if one is of another form or unusable, or if so much changed that reading the whole costs less.
     """
     try:
         (old_start, old_end), (start, end) = _array(old), _array(new)
@@ -240,7 +241,7 @@ def root_change(old: bytes, new: bytes) -> RootChange | None:
             return None
         changed = _collect(orjson.loads(new[:start] + b"]}").get("meta"), iter([_entries(list(fresh))]))
         removed = _collect({}, iter([_entries(gone)])).projects
-    except (ValueError, AttributeError, orjson.JSONDecodeError):
+    except (ValueError, AttributeError, PageError):
         return None
     return RootChange(
         changed.projects, [name for name in removed if name not in changed.projects], changed.serial, changed.skipped
