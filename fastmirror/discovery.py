@@ -9,21 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
-from fastmirror import simple
-from fastmirror.errors import PageError, UpstreamError
+from fastmirror.errors import UpstreamError
 from fastmirror.filters import project_filter
 from fastmirror.planner import plan_sync
-from fastmirror.simple_entry import METADATA_KEYS
-from fastmirror.transport import Reply, Request
 from fastmirror.upstream import (
-    PAGE_LIMIT,
     Dialect,
-    Tongue,
     dialect_of,
-    is_json,
-    legacy_url,
     load_root,
-    project_url,
     read_root,
     require_usable,
     root_change,
@@ -37,6 +29,7 @@ if TYPE_CHECKING:
     from fastmirror.names import NormalizedName
     from fastmirror.settings import Settings
     from fastmirror.state import State
+    from fastmirror.transport import Reply, Request
     from fastmirror.transport.session import Session
 
 _LOG = logging.getLogger(__name__)
@@ -44,7 +37,6 @@ _LOG = logging.getLogger(__name__)
 ASKED_ONE_BY_ONE = 500
 _TRIES = 4
 _BACKOFF_S = 1.0
-_PROBES = 5
 
 
 class Wanted(NamedTuple):
@@ -63,6 +55,7 @@ class Root(NamedTuple):
     """The upstream's root index as it came."""
 
     reply: Reply
+    dialect: Dialect
     digest: str  # of the body; of the one applied last if there is no other
     is_new: bool  # other than the one that was applied last
 
@@ -104,53 +97,72 @@ class Discovery:
         selection = f"{settings_digest} {sorted(settings.filters.allow or ())} {sorted(settings.filters.block)}"
         self._selection = xxhash.xxh3_128_hexdigest(selection.encode())
 
+    def dialect(self) -> Dialect | None:
+        """How this upstream speaks, if that is settled."""
+        text = self._state.get("dialect") if self._state else None
+        return Dialect(text) if text else None
+
     def fetch_root(self, *, trust_cache: bool) -> Root:
         """Ask for the root index. Raises UpstreamError if it cannot be had."""
         applied = self._applied() if trust_cache else {}
-        tongue = self._tongue()
-        request = root_request(self._master, tongue.dialect if tongue else None, applied.get("root_etag", ""))
-        reply = self._get(request)
+        settled = self.dialect()
+        reply = self._get(root_request(self._master, settled, applied.get("root_etag", "")))
         require_usable(reply, "root index")
         if reply.status == 304:
-            return Root(reply, applied.get("root_digest", ""), is_new=False)
+            return Root(reply, settled or Dialect.JSON, applied.get("root_digest", ""), is_new=False)
+        dialect = dialect_of(reply, settled)
+        if dialect is None:
+            kind = reply.headers.get("content-type", "")
+            raise UpstreamError(f"root index is not in this upstream's format: {kind!r:.80}, expected {settled}")
         digest = xxhash.xxh3_128_hexdigest(reply.body)
-        return Root(reply, digest, is_new=digest != applied.get("root_digest"))
+        return Root(reply, dialect, digest, is_new=digest != applied.get("root_digest"))
 
-    def plan_root(self, root: Root, *, trust_cache: bool) -> tuple[Found, Dialect]:
+    def plan_root(self, root: Root, *, trust_cache: bool) -> Found:
         """Compare what upstream lists with what the state holds."""
-        tongue = self._tongue()
         if not root.is_new:
             serial = self._state.get("root_serial") if self._state else None
-            if tongue is not None and tongue.dialect is Dialect.SERIALS:
-                return Found({}, [], int(serial) if serial else None, 0), tongue.dialect
-            return self._plan_whole(root, load_root(self._cache))
-        old = load_root(self._cache) if trust_cache and self._applied() and is_json(root.reply) else b""
+            if serial:
+                return Found({}, [], int(serial), 0)
+            return self._plan_whole(root.dialect, load_root(self._cache))
+        old = load_root(self._cache) if trust_cache and self._applied() and root.dialect is Dialect.JSON else b""
         change = root_change(old, root.reply.body) if old else None
         if change is None or change.serial is None or self._state is None:
-            return self._plan_whole(root, root.reply.body)
+            return self._plan_whole(root.dialect, root.reply.body)
         _log_skipped(change.skipped)
         keep = project_filter(self._settings.filters)
         changed = {name: serial for name, serial in change.changed.items() if keep is None or keep(name)}
         published = self._state.serials([*changed, *change.removed])
         plan = plan_sync(changed, [(name, serial) for name, serial in published.items() if name in changed])
         remove = [name for name in change.removed if name in published]
-        return Found(plan.update, remove, change.serial, 0), Dialect.SERIALS
+        return Found(plan.update, remove, change.serial, 0)
 
-    def _plan_whole(self, root: Root, body: bytes) -> tuple[Found, Dialect]:
-        reply = root.reply._replace(body=body)
-        if root.reply.status == 304:
-            kind = simple.JSON_TYPE if body[:80].lstrip().startswith(b"{") else simple.HTML_TYPE
-            reply = reply._replace(headers={"content-type": kind})
-        index = read_root(reply, f"{self._master}/simple/")
+    def _plan_whole(self, dialect: Dialect, body: bytes) -> Found:
+        index = read_root(body, dialect, f"{self._master}/simple/")
         _log_skipped(index.skipped)
-        dialect = dialect_of(reply, index)
         keep = project_filter(self._settings.filters)
         listed = index.projects
         if keep is not None:
             listed = {name: serial for name, serial in listed.items() if keep(name)}
         plan = plan_sync(listed, self._state.every_serial() if self._state else ())
         remove = plan.remove if keep is None else [name for name in plan.remove if name not in index.projects]
-        return Found(plan.update, remove, index.serial, 0), dialect
+        return Found(plan.update, remove, index.serial, 0)
+
+    def with_everything(self, found: Found, chosen: Wanted, *, check_id: int | None) -> Found:
+        """Add every project that is held: for pages of another form, or a forced check.
+
+        `check_id` is the check's, which leaves out what it has seen already; None: no check.
+        """
+        if self._state is None:
+            return found
+        if check_id is None or chosen.by_command:
+            names = [name for name, _ in self._state.every_serial()]
+        else:
+            names = self._state.unchecked(check_id)
+        if chosen.names is not None:
+            names = [name for name in names if name in chosen.names]
+        serials = self._state.serials(names) if found.serial is not None else {}
+        leave = {*found.update, *found.remove}
+        return found._replace(update=found.update | {name: serials.get(name) for name in names if name not in leave})
 
     def plan_names(self, names: Iterable[NormalizedName]) -> Found:
         """Ask for each of these, whatever upstream's serials are."""
@@ -179,25 +191,6 @@ class Discovery:
         again = {name: serial for name, serial in due.items() if name not in update}
         return found._replace(update=update | again, retries=len(due))
 
-    def settle_tongue(self, dialect: Dialect | None, names: Iterable[NormalizedName]) -> tuple[Tongue, bool]:
-        """How this upstream speaks: (tongue, whether it is settled for good)."""
-        known = self._tongue()
-        if known is not None:
-            return known, True
-        for name, _ in zip(names, range(_PROBES), strict=False):
-            accept = dialect.accept if dialect else simple.ACCEPT_ANY
-            url = project_url(self._master, name)
-            request = Request(0, url, (f"Accept: {accept}",), PAGE_LIMIT, compressed=True, sink=None)
-            reply = self._get(request, tries=_TRIES if dialect is None else 1)
-            if reply.error and dialect is None:
-                raise UpstreamError(f"page of {name} cannot be read: {reply.error}")
-            if reply.error or reply.status != 200:
-                continue
-            tongue = self._tongue_of(dialect, name, url, reply)
-            if tongue is not None:
-                return tongue, True
-        return Tongue(dialect or Dialect.JSON, completed=False), False
-
     def applied(self, root: Root, serial: int | None) -> dict[str, str | None]:
         """Keep a root index that has been applied in full; returns the facts to commit with it."""
         if root.reply.status == 200:
@@ -215,46 +208,10 @@ class Discovery:
             return {}
         return {key: state.get(key) or "" for key in ("root_etag", "root_digest")}
 
-    def _tongue(self) -> Tongue | None:
-        text = self._state.get("tongue") if self._state else None
-        return Tongue.from_text(text) if text else None
-
-    def _tongue_of(self, dialect: Dialect | None, name: NormalizedName, url: str, reply: Reply) -> Tongue | None:
-        """What a page tells of its upstream; None if it has nothing to tell by."""
-        if dialect is not None and is_json(reply) is (dialect is Dialect.HTML):
-            return None
-        parse = simple.parse_json_page if is_json(reply) else simple.parse_html_page
-        try:
-            page = parse(reply.body, name, url, accept_unhashed=True)
-        except PageError as error:
-            _LOG.warning("%s: %s", name, error)
-            return None
-        if not is_json(reply):
-            dialect = Dialect.HTML
-        elif dialect is None:
-            dialect = Dialect.SERIALS if page.serial is not None else Dialect.JSON
-        wheels = [file for file in page.files if file.filename.endswith(".whl")]
-        if not page.files or (dialect is not Dialect.HTML and not wheels):
-            return None
-        says = any(key in file.keys for file in wheels for key in METADATA_KEYS)
-        if says and dialect is not Dialect.HTML:
-            return Tongue(dialect, completed=False)
-        request = Request(0, legacy_url(self._master, name), (), PAGE_LIMIT, compressed=True, sink=None)
-        legacy = self._get(request)
-        if legacy.retryable:
-            return None
-        if legacy.status != 200 or legacy.error:
-            return Tongue(dialect, completed=False)
-        try:
-            simple.with_legacy(page, legacy.body)
-        except PageError:
-            return Tongue(dialect, completed=False)
-        return Tongue(dialect, completed=True)
-
-    def _get(self, request: Request, tries: int = _TRIES) -> Reply:
-        for attempt in range(tries):
+    def _get(self, request: Request) -> Reply:
+        for attempt in range(_TRIES):
             reply = self._session.get(request)
-            if not reply.retryable or attempt == tries - 1:
+            if not reply.retryable or attempt == _TRIES - 1:
                 break
             _LOG.info("%s: %s, trying again", request.url, reply.error or f"HTTP status {reply.status}")
             time.sleep(_BACKOFF_S * 2**attempt)

@@ -27,6 +27,7 @@ _LOG = logging.getLogger(__name__)
 CHUNK = 256  # projects looked up in the state at a time
 _SPACE_CHECK_S = 2.0
 _HOUR_S = 3600.0
+_WORKERS_LEAST = 2  # for a single project too: its files are shared among them
 
 
 class Terms(NamedTuple):
@@ -52,11 +53,12 @@ class Execution:
         self._counts = counts
         self._progress = progress
         self._pool: Pool | None = None
-        self._publisher = Publisher(storage, state, terms.check_id, self._wake)
+        self._publisher = Publisher(storage, state, terms.check_id, self._wake, self._unpublished)
         self._signal = 0
         self._storage_failure = ""
         self._gone: list[Outcome] = []
         self._disputed: dict[NormalizedName, tuple[str, ...]] = {}
+        self.dialect = ""  # of the first page that came
         self._space_checked = 0.0
         self._hour_begun = time.monotonic()
         self.every_hour: Callable[[], None] = lambda: None
@@ -69,7 +71,7 @@ class Execution:
         if self._pool is not None:
             return
         pool = self._terms.settings.pool
-        processes = pool.processes if most is None else min(pool.processes, most)
+        processes = pool.processes if most is None else min(pool.processes, max(most, _WORKERS_LEAST))
         self._pool = Pool(Budget(pool.index_transfers, pool.file_transfers, pool.max_rate), processes, self._lock)
         self._pool.start()
         _LOG.info("at most %d pages and %d files in flight", pool.index_transfers, pool.file_transfers)
@@ -134,6 +136,7 @@ class Execution:
         self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(is_bad))
         if is_bad:
             _LOG.info("%s: %s: %s", outcome.name, outcome.status, outcome.reason)
+        self.dialect = self.dialect or outcome.dialect
         if outcome.disputed:
             self._disputed[outcome.name] = outcome.disputed
         if outcome.status == "gone":
@@ -142,6 +145,12 @@ class Execution:
         tries = job.known.tries if job.known else 0
         by_command = self._terms.chosen.by_command
         self._publisher.add(Done(outcome, RecordedJob(by_command, job.force, tries, job.serial)))
+
+    def _unpublished(self, outcome: Outcome, failed: Outcome) -> None:
+        self._counts.take_back(outcome.name, outcome.status)
+        self._counts.take(failed)
+        self._progress.advance(0, 0, 0, 1)
+        _LOG.warning("%s: %s", failed.name, failed.reason)
 
     def _tick(self) -> bool:
         """Between answers: publish what is due, watch the disk and the clock; whether to go on."""

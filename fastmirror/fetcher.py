@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _PLAIN = ("Accept-Encoding: identity",)
+_ABSENT = frozenset({403, 404, 410})
 
 
 class Desk(NamedTuple):
@@ -37,6 +38,7 @@ class Arrival(NamedTuple):
     size: int
     reason: str  # why it failed
     storage_failure: bool = False
+    is_absent: bool = False  # upstream says that there is none
 
 
 class BodyFetch:
@@ -68,7 +70,8 @@ class BodyFetch:
             sink.discard()
             self.start()
         elif reply.error or not 200 <= reply.status < 300:
-            sink.break_off(lambda: self._done(Arrival("", "", sink.size, failure_reason(reply))))
+            arrival = Arrival("", "", sink.size, failure_reason(reply), is_absent=reply.status in _ABSENT)
+            sink.break_off(lambda: self._done(arrival))
         else:
             sink.finish(self._finished)
 
@@ -199,6 +202,8 @@ class Fetcher:
                     return Brought(stored=(stored,), fetched_files=1, fetched_bytes=arrival.size)
                 failure = (f"{want.filename}.metadata", "its name is taken by another file")
                 return Brought(stored=(without,), failures=(failure,), disputed=(path,))
+        if arrival.is_absent and not want.is_promised:
+            return Brought(stored=(without,))
         failed = _failed(want, arrival)
         failure = (f"{want.filename}.metadata", failed.failures[0][1])
         return failed._replace(stored=(without,), failures=(failure,))

@@ -11,7 +11,7 @@ from fastmirror.discovery import Discovery, wanted
 from fastmirror.execution import CHUNK, in_chunks
 from fastmirror.model import ProjectJob
 from fastmirror.pages import Context
-from fastmirror.removal import are_too_many
+from fastmirror.removal import is_held_back
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
 from fastmirror.state import State
@@ -75,20 +75,24 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
         chosen = wanted(settings, options.projects)
         discovery = Discovery(settings, state, session, storage.own, digest)
         trust_cache = state is not None and state.get("clean") == "1" and state.get("settings") == digest
-        dialect = None
+        root = None
         if chosen.needs_root:
-            found, dialect = discovery.plan_root(discovery.fetch_root(trust_cache=trust_cache), trust_cache=trust_cache)
+            root = discovery.fetch_root(trust_cache=trust_cache)
+            found = discovery.plan_root(root, trust_cache=trust_cache)
             if chosen.by_command:
                 found = found.narrowed_to(chosen.names or frozenset())
         else:
             found = discovery.plan_names(chosen.names or ())
+        if options.force_check or (state is not None and state.get("settings") not in (None, digest)):
+            begun = (state.get("force_check_run") if state is not None else None) or 0
+            found = discovery.with_everything(found, chosen, check_id=int(begun) if options.force_check else None)
         found = discovery.with_retries(found, chosen, retry_failed=options.retry_failed)
         files, size = None, None
         if with_files:
-            tongue, _ = discovery.settle_tongue(dialect, found.update)
-            context = Context(settings, tongue, tree, digest, clean=True, debug=options.debug, plan_only=True)
+            dialect = root.dialect if root is not None else discovery.dialect()
+            context = Context(settings, dialect, tree, digest, clean=True, debug=options.debug, plan_only=True)
             files, size = _count_files(context, found.update, state, progress)
-        held = are_too_many(len(found.remove), settings.guard, state)
+        held = state is not None and is_held_back(found, settings.guard, state)
         names, remove = tuple(sorted(found.update)), tuple(sorted(found.remove))
         return PlannedRun(len(names), names, remove, held, found.retries, files, size, complete=chosen.needs_root)
     finally:

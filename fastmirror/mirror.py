@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.discovery import Discovery, Found, Root, wanted
-from fastmirror.errors import Interrupted, MirrorError, StorageError, is_storage_failure
+from fastmirror.errors import Interrupted, MirrorError, StorageError, UpstreamError, is_storage_failure
 from fastmirror.execution import Execution, Terms
 from fastmirror.layout import index_path
 from fastmirror.lock import hold_lock
 from fastmirror.pages import Context
-from fastmirror.removal import are_too_many, free_disputed, retract, unlink_doomed
+from fastmirror.removal import are_too_many, free_disputed, is_held_back, retract, unlink_doomed
 from fastmirror.rootindex import write_root_index
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
@@ -122,26 +122,27 @@ class _Run:
         options, chosen = self._options, self._chosen
         trust_cache = self._clean and not options.force_check and self._state.get("settings") == self._settings_digest
         discovery = Discovery(self._settings, self._state, self._session, self._storage.own, self._settings_digest)
-        root, found, dialect = None, None, None
+        root, found = None, None
         if chosen.needs_root:
             root = discovery.fetch_root(trust_cache=trust_cache)
             if root.is_new:
                 self._execution.open(len(chosen.names) if chosen.names else None)
-            found, dialect = discovery.plan_root(root, trust_cache=trust_cache)
+            found = discovery.plan_root(root, trust_cache=trust_cache)
         if found is None:
             found = discovery.plan_names(chosen.names or ())
         elif chosen.by_command:
             found = found.narrowed_to(chosen.names or frozenset())
-        found = self._everything(found, root) if self._is_due_again() else found
+        if options.force_check or self._state.get("settings") not in (None, self._settings_digest):
+            found = discovery.with_everything(found, chosen, check_id=self._check_id if options.force_check else None)
         found = discovery.with_retries(found, chosen, retry_failed=options.retry_failed)
         self._serial = found.serial
         if found.update or found.remove:
             self._execution.open(len(found.update) + len(found.remove))
-            tongue, settled = discovery.settle_tongue(dialect, [*found.update, *found.remove])
-            self._mark_unclean(str(tongue) if settled else None)
+            dialect = root.dialect if root is not None else discovery.dialect()
+            self._mark_unclean()
             self._execution.brief(
                 Context(
-                    self._settings, tongue, self._tree, self._settings_digest, self._clean, options.debug,
+                    self._settings, dialect, self._tree, self._settings_digest, self._clean, options.debug,
                     plan_only=False,
                 )
             )  # fmt: skip
@@ -149,32 +150,14 @@ class _Run:
             self._update(found.update)
         self._conclude(discovery, root, found)
 
-    def _is_due_again(self) -> bool:
-        return self._options.force_check or self._state.get("settings") not in (None, self._settings_digest)
-
-    def _everything(self, found: Found, root: Root | None) -> Found:
-        """A forced check, or pages of another form: every project that is held is planned anew."""
-        if self._options.force_check and not self._chosen.by_command:
-            with self._state.transaction():
-                self._state.put({"force_check_run": str(self._check_id)})
-            names = self._state.unchecked(self._check_id)
-        else:
-            names = [name for name, _ in self._state.every_serial()]
-        chosen = self._chosen.names
-        if chosen is not None:
-            names = [name for name in names if name in chosen]
-        serials = self._state.serials(names) if root is not None else {}
-        again = {name: serials.get(name) for name in names if name not in found.update and name not in found.remove}
-        return found._replace(update=found.update | again)
-
-    def _mark_unclean(self, tongue: str | None) -> None:
+    def _mark_unclean(self) -> None:
         """Before anything is renamed: until the run ends in order, rows may be behind the pages."""
         facts: dict[str, str | None] = {"clean": "0", "layout": str(self._tree.layout)}
         if self._state.get("settings") is None:  # all that will be held is made with these
             facts["settings"] = self._settings_digest
         facts["hash_index"] = "1" if self._tree.hash_index else None
-        if tongue is not None:
-            facts["tongue"] = tongue
+        if self._options.force_check and not self._chosen.by_command:
+            facts["force_check_run"] = str(self._check_id)
         with self._state.transaction():
             self._state.put(facts)
         self._marked = True
@@ -183,7 +166,7 @@ class _Run:
         """Ask once for what is no longer listed; what upstream says is gone leaves the mirror, under the guard."""
         if not found.remove:
             return
-        if are_too_many(len(found.remove), self._settings.guard, self._state):
+        if is_held_back(found, self._settings.guard, self._state):
             self._counts.held_removals = len(found.remove)
             return
         self._execution.do(dict.fromkeys(found.remove))
@@ -198,6 +181,7 @@ class _Run:
         if again:
             for name in again:
                 self._counts.take_back(name, "partial")
+            self._counts.planned -= len(again)
             self._execution.do(again)
 
     def _retract_gone(self) -> None:
@@ -225,6 +209,9 @@ class _Run:
             self._unlink_doomed()
         self._storage.flush()
         facts: dict[str, str | None] = {"clean": "1"}
+        dialect = root.dialect if root is not None else discovery.dialect() or self._execution.dialect
+        if dialect:
+            facts["dialect"] = dialect
         all_asked = not self._counts.pending and not self._chosen.by_command
         if all_asked:
             facts["settings"] = self._settings_digest
@@ -249,13 +236,16 @@ class _Run:
     def _wind_up(self) -> None:
         """After an interruption: what is recorded is in the root index, and the next run may trust the rows."""
         if self._marked:
-            self._write_index()
+            if self._counts.answered:
+                self._write_index()
             self._storage.flush()
             with self._state.transaction():
                 self._state.put({"clean": "1"})
 
     def _exit_status(self) -> int:
         counts = self._counts
+        if counts.unreachable and counts.unreachable == counts.answered:
+            return UpstreamError.exit_status
         if counts.held_removals or counts.held_files:
             return 4
         failing = 0 if self._chosen.by_command else self._state.count_failing()

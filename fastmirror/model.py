@@ -65,6 +65,7 @@ class Want(NamedTuple):
     metadata: str | None  # as in File
     stored: StoredFile | None  # the file itself is at rest already; only its core metadata is missing
     repair: bool  # what stands under `path` is known to be damaged, and may be replaced
+    is_promised: bool = True  # upstream's page itself offers the core metadata: that there is none is a failure
 
 
 class Known(NamedTuple):
@@ -110,6 +111,8 @@ class Held(NamedTuple):
     page: str  # path in staging of what upstream answered
     legacy: str  # path in staging of the legacy JSON document; "" if there is none
     etag: str
+    dialect: str  # that the page is in
+    damaged: tuple[str, ...]  # as plan_project takes them
     brought: Brought  # by the pieces that are back
 
 
@@ -164,6 +167,9 @@ class Outcome(NamedTuple):
     fetched_files: int = 0
     fetched_bytes: int = 0
     storage_failure: bool = False  # the disk refused: the run must stop
+    dialect: str = ""  # that upstream's page was in
+    unreachable: bool = False  # upstream did not answer at all
+    retired: tuple[str, ...] = ()  # paths below web/ of pages in forms that are not asked for any more
 
 
 class Split(NamedTuple):

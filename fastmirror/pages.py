@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from fastmirror.settings import Settings
     from fastmirror.storage import Storage
-    from fastmirror.upstream import Tongue
+    from fastmirror.upstream import Dialect
 
 
 class Context(NamedTuple):
     """What every job of a run shares; crosses to the workers once."""
 
     settings: Settings
-    tongue: Tongue
+    dialect: Dialect | None  # of the upstream; None: not settled yet
     tree: Tree
     settings_digest: str
     clean: bool  # the last run ended in order: rows tell the truth about pages
@@ -78,3 +78,14 @@ def _entries(context: Context, page: Page, stored: Mapping[str, StoredFile]) -> 
             url = f"../../{url_path(at_rest.path)}"
         entries.append(simple.Entry(file, url, at_rest.sha256, at_rest.size, at_rest.metadata))
     return entries
+
+
+def retired_pages(context: Context, page: Page) -> tuple[str, ...]:
+    """Paths of the project's pages in the forms that the settings do not ask for."""
+    formats = context.settings.pages.formats
+    return tuple(
+        path
+        for page_format in (PageFormat.JSON, PageFormat.HTML)
+        if page_format not in formats
+        for path in page_paths(context.tree, page.name, page_format)
+    )

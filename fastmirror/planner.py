@@ -78,12 +78,14 @@ def plan_project(
     *,
     layout: Layout,
     core_metadata: bool,
+    is_promised: bool = True,
     damaged: Collection[str] = (),
 ) -> ProjectPlan:
     """Return what to fetch, what stays and what goes, so that the tree holds what the page lists.
 
     ``stored`` maps paths below ``web/`` to the project's files at rest. ``damaged`` names paths whose bytes
-    are known not to be what they should be: they are fetched again, and may be replaced.
+    are known not to be what they should be: they are fetched again, and may be replaced. ``is_promised``
+    says whether upstream's page itself offers the core metadata, rather than its legacy API.
     """
     fetch: list[Want] = []
     keep: list[StoredFile] = []
@@ -93,10 +95,10 @@ def plan_project(
         paths = file_paths(layout, file.url, file.filename, file.digest)
         at_rest = _stored_copy(stored, paths, file)
         if at_rest is None:
-            fetch.append(_want(file, paths, metadata, None, repair=False))
+            fetch.append(_want(file, paths, metadata, is_promised, None, repair=False))
             continue
         if at_rest.path in damaged:
-            fetch.append(_want(file, (at_rest.path, paths.long_path), metadata, None, repair=True))
+            fetch.append(_want(file, (at_rest.path, paths.long_path), metadata, is_promised, None, repair=True))
             continue
         named.add(at_rest.path)
         if metadata is None:
@@ -105,7 +107,7 @@ def plan_project(
             keep.append(at_rest)
         else:
             repair = f"{at_rest.path}.metadata" in damaged
-            fetch.append(_want(file, paths, metadata, at_rest, repair=repair))
+            fetch.append(_want(file, paths, metadata, is_promised, at_rest, repair=repair))
     wanted_paths = {want.path for want in fetch} | {want.long_path for want in fetch} if fetch else set()
     drop = [at_rest for path, at_rest in stored.items() if path not in named and path not in wanted_paths]
     return ProjectPlan(fetch, keep, drop)
@@ -126,7 +128,15 @@ def _has_metadata(at_rest: StoredFile, metadata: str, damaged: Collection[str]) 
     return held is not None and metadata in ("", held) and f"{at_rest.path}.metadata" not in damaged
 
 
-def _want(file: File, paths: Sequence[str], metadata: str | None, stored: StoredFile | None, *, repair: bool) -> Want:
+def _want(
+    file: File,
+    paths: Sequence[str],
+    metadata: str | None,
+    is_promised: bool,
+    stored: StoredFile | None,
+    *,
+    repair: bool,
+) -> Want:
     return Want(
         file.filename,
         file.url,
@@ -139,6 +149,7 @@ def _want(file: File, paths: Sequence[str], metadata: str | None, stored: Stored
         metadata,
         stored,
         repair,
+        is_promised,
     )
 
 

@@ -7,39 +7,24 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import xxhash
-
-from fastmirror import simple
-from fastmirror.errors import MirrorError, PageError, is_storage_failure
-from fastmirror.lanes import Lane, Lanes, failure_reason
-from fastmirror.model import (
-    Brought,
-    FilesJob,
-    Held,
-    Known,
-    Outcome,
-    Page,
-    ProjectJob,
-    Split,
-    StoredFile,
-    Want,
-)
-from fastmirror.pages import Context, stage_pages
+from fastmirror.errors import MirrorError, is_storage_failure
+from fastmirror.model import Brought, FilesJob, Held, Outcome, ProjectJob, Split, StoredFile, Want
+from fastmirror.pages import Context, retired_pages, stage_pages
 from fastmirror.planner import in_pieces, needs_pieces, plan_project
+from fastmirror.reading import LegacyApi, PageReader, Reading, Source, read_page
 from fastmirror.state import pack_files, unpack_files
-from fastmirror.transport import Request
-from fastmirror.upstream import PAGE_LIMIT, Dialect, is_json, legacy_url, project_url
+from fastmirror.upstream import Dialect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from fastmirror.fetcher import Fetcher
+    from fastmirror.lanes import Lanes
+    from fastmirror.model import ProjectPlan
     from fastmirror.sink import SideThread
     from fastmirror.storage import Storage
-    from fastmirror.transport import Reply
 
 _LOG = logging.getLogger(__name__)
-_STALE_WAITS_S = (1.0, 2.0, 4.0)
 _REASON_LENGTH = 500
 
 
@@ -51,6 +36,7 @@ class Bench(NamedTuple):
     storage: Storage
     side: SideThread
     fetcher: Fetcher
+    legacy: LegacyApi
 
 
 class ProjectTask:
@@ -61,139 +47,51 @@ class ProjectTask:
         self._bench = bench
         self._context = bench.context
         self._answer = answer
-        self._known: Known | None = job.known
-        self._etag = ""
-        self._page_body = b""
-        self._legacy_body = b""
-        self._legacy_failure = ""
         self._brought = Brought()
         self._keep: list[StoredFile] = []
         packed = job.known.files if job.known is not None else b""
         self._stored = {file.path: file for file in unpack_files(packed)}
         self._awaited = 0
-        self._stale_tries = 0
 
     def start(self) -> None:
         """Begin; the answer comes from a later poll, or at once."""
-        self._guarded(self._resume if self._job.held is not None else self._ask)
+        self._guarded(self._read if self._job.held is None else self._resume)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except PageError as error:
+        except MirrorError as error:
             self._fail(str(error))
         except OSError as error:
             self._fail(f"storage: {error}", storage_failure=is_storage_failure(error))
-        except MirrorError as error:
-            self._fail(str(error))
         except Exception as error:  # noqa: BLE001 - one project's trouble is never another's
             _LOG.exception("%s: this is a bug", self._job.name)
             self._fail(f"bug: {type(error).__name__}: {error}")
 
-    def _ask(self) -> None:
-        url = project_url(self._context.settings.upstream.master, self._job.name)
-        headers = [f"Accept: {self._context.tongue.dialect.accept}"]
-        if self._is_current() and self._known is not None and self._known.etag:
-            headers.append(f"If-None-Match: {self._known.etag}")
-        fixed = tuple(headers)
-        self._bench.lanes.get(
-            Lane.INDEX,
-            lambda token: Request(token, url, fixed, PAGE_LIMIT, compressed=True, sink=None),
-            lambda reply: self._guarded(lambda: self._take_page(reply)),
-        )
+    def _read(self) -> None:
+        reader = PageReader(self._job, self._context, self._bench.lanes, self._bench.legacy, self._guarded)
+        reader.start(self._take_page, self._take_answer)
 
-    def _is_current(self) -> bool:
-        """Whether what is published would still be right if upstream's page were the same."""
-        known = self._known
-        return (
-            known is not None
-            and not self._job.force
-            and known.outcome == "published"
-            and known.settings_digest == self._context.settings_digest
-            and bool(known.page_digest)
-            and (self._job.serial is None or self._job.serial == known.serial)
-            and self._context.clean
-        )
+    def _take_answer(self, outcome: Outcome) -> None:
+        """There is no page to work with."""
+        known = self._job.known
+        if outcome.status == "gone" and known is not None and known.page_digest:
+            outcome = outcome._replace(dropped=tuple(_paths(self._stored.values())))
+        elif outcome.status == "gone" and self._job.wanted:
+            outcome = Outcome(self._job.name, "failed", "upstream has no such project")
+        self._answer(outcome)
 
-    def _take_page(self, reply: Reply) -> None:
-        if reply.error:
-            self._fail(f"page: {reply.error}")
-        elif reply.status == 404:
-            self._gone()
-        elif reply.status == 304 and self._known is not None:
-            self._unchanged(self._known.serial, self._known.etag)
-        elif reply.status != 200:
-            self._fail(f"page: {failure_reason(reply)}")
-        elif is_json(reply) is (self._context.tongue.dialect is Dialect.HTML):
-            self._fail(f"page: not in this upstream's format: {reply.headers.get('content-type', '')!r:.80}")
-        else:
-            self._etag = reply.headers.get("etag", "")
-            self._page_body = reply.body
-            if self._is_current() and self._known is not None and self._digest() == self._known.upstream_digest:
-                self._unchanged(self._known.serial, self._etag)
-            elif self._context.tongue.completed:
-                self._ask_legacy()
-            else:
-                self._plan()
-
-    def _ask_legacy(self) -> None:
-        url = legacy_url(self._context.settings.upstream.master, self._job.name)
-        self._bench.lanes.get(
-            Lane.INDEX,
-            lambda token: Request(token, url, ("Accept: application/json",), PAGE_LIMIT, compressed=True, sink=None),
-            lambda reply: self._guarded(lambda: self._take_legacy(reply)),
-        )
-
-    def _take_legacy(self, reply: Reply) -> None:
-        if not reply.error and reply.status == 200:
-            self._legacy_body = reply.body
-        elif reply.error or reply.status != 404:
-            self._legacy_failure = f"legacy JSON: {failure_reason(reply)}"
-        self._plan()
-
-    def _digest(self) -> str:
-        return xxhash.xxh3_128_hexdigest(self._page_body)
-
-    def _parse(self) -> Page:
-        upstream = self._context.settings.upstream
-        url = project_url(upstream.master, self._job.name)
-        is_html = self._context.tongue.dialect is Dialect.HTML
-        parse = simple.parse_html_page if is_html else simple.parse_json_page
-        page = parse(self._page_body, self._job.name, url, accept_unhashed=upstream.unhashed == "accept")
-        if self._legacy_body:
-            try:
-                page = simple.with_legacy(page, self._legacy_body)
-            except PageError as error:
-                self._legacy_failure = f"legacy JSON: {error}"
-        if is_html and not page.files and self._known is not None and unpack_files(self._known.files):
-            raise PageError("no hashed link on the page of a project that had files")
-        return page
-
-    def _plan(self) -> None:
-        page = self._parse()
-        if self._is_stale(page):
-            return
-        if self._job.force and self._stored:
+    def _take_page(self, reading: Reading) -> None:
+        if reading.source.dialect is Dialect.HTML and not reading.page.files and self._stored:
+            self._fail("no hashed link on the page of a project that had files")
+        elif self._job.force and self._stored:
             damaged: set[str] = set()
             self._bench.side.submit(
                 lambda: damaged.update(self._find_damage()),
-                lambda: self._guarded(lambda: self._plan_files(page, damaged)),
+                lambda: self._guarded(lambda: self._fetch_files(reading, damaged)),
             )
         else:
-            self._plan_files(page, set())
-
-    def _is_stale(self, page: Page) -> bool:
-        """Ask again for a page older than the root index says, some times; then take what is newer than ours."""
-        expected = self._job.serial
-        if expected is None or page.serial is None or page.serial >= expected:
-            return False
-        if self._stale_tries < len(_STALE_WAITS_S):
-            self._bench.lanes.after(_STALE_WAITS_S[self._stale_tries], lambda: self._guarded(self._ask))
-            self._stale_tries += 1
-            return True
-        if self._known is not None and self._known.serial is not None and page.serial <= self._known.serial:
-            raise PageError(f"stale page: serial {page.serial}, expected {expected}")
-        return False
+            self._fetch_files(reading, frozenset())
 
     def _find_damage(self) -> Iterable[str]:
         """In the side thread: the paths whose bytes are not those that the state names."""
@@ -210,78 +108,81 @@ class ProjectTask:
                 _LOG.warning("%s cannot be read: %s", file.path, error)
                 yield file.path
 
-    def _plan_files(self, page: Page, damaged: set[str]) -> None:
-        plan = plan_project(
-            page,
-            self._stored,
+    def _plan(self, reading: Reading, stored: Mapping[str, StoredFile], damaged: Collection[str]) -> ProjectPlan:
+        return plan_project(
+            reading.page,
+            stored,
             layout=self._context.tree.layout,
             core_metadata=self._context.settings.pages.core_metadata,
+            is_promised=not reading.source.legacy,
             damaged=damaged,
         )
+
+    def _fetch_files(self, reading: Reading, damaged: Collection[str]) -> None:
+        plan = self._plan(reading, self._stored, damaged)
         self._keep = plan.keep
         if self._context.plan_only:
             sizes = [want.size or 0 for want in plan.fetch if want.stored is None]
             self._answer(Outcome(self._job.name, "published", fetched_files=len(sizes), fetched_bytes=sum(sizes)))
         elif needs_pieces(plan.fetch):
-            self._hand_out(plan.fetch)
+            self._hand_out(reading.source, plan.fetch, damaged)
         elif plan.fetch:
             self._awaited = len(plan.fetch)
             for want in plan.fetch:
-                self._bench.fetcher.fetch(want, lambda brought: self._guarded(lambda: self._take_file(page, brought)))
+                self._bench.fetcher.fetch(
+                    want, lambda brought: self._guarded(lambda: self._take_file(reading, brought))
+                )
         else:
-            self._finish(page)
+            self._finish(reading)
 
-    def _hand_out(self, wants: list[Want]) -> None:
+    def _hand_out(self, source: Source, wants: list[Want], damaged: Collection[str]) -> None:
         storage = self._bench.storage
-        legacy = storage.write_staged(self._legacy_body) if self._legacy_body else ""
-        held = Held(storage.write_staged(self._page_body), legacy, self._etag, Brought())
+        page = storage.write_staged(source.body)
+        legacy = storage.write_staged(source.legacy) if source.legacy else ""
+        held = Held(page, legacy, source.etag, source.dialect, tuple(damaged), Brought())
         pieces = (FilesJob(self._job.name, i, piece) for i, piece in enumerate(in_pieces(wants)))
         self._answer(Split(self._job, held, tuple(pieces)))
 
     def _resume(self) -> None:
-        """All pieces are back: plan anew, with what they brought."""
+        """All pieces are back: plan anew, with what they brought; what they did not bring is not to be had."""
         held = self._job.held
         if held is None:
             return
-        self._page_body = Path(held.page).read_bytes()
-        self._legacy_body = Path(held.legacy).read_bytes() if held.legacy else b""
-        self._etag = held.etag
+        legacy = Path(held.legacy).read_bytes() if held.legacy else b""
+        source = Source(Path(held.page).read_bytes(), legacy, held.etag, Dialect(held.dialect))
+        reading = read_page(self._job, self._context, source)
         self._brought = held.brought
-        page = self._parse()
         fresh = {file.path: file for file in held.brought.stored}
-        plan = plan_project(
-            page,
-            self._stored | fresh,
-            layout=self._context.tree.layout,
-            core_metadata=self._context.settings.pages.core_metadata,
-        )
-        without_metadata = [want.stored for want in plan.fetch if want.stored is not None]
+        mended = {path for file in held.brought.stored for path in (file.path, f"{file.path}.metadata")}
+        plan = self._plan(reading, self._stored | fresh, set(held.damaged) - mended)
+        without_metadata = [want.stored._replace(metadata=None) for want in plan.fetch if want.stored is not None]
         self._keep = [file for file in [*plan.keep, *without_metadata] if file.path not in fresh]
-        self._finish(page)
+        self._finish(reading)
         for path in filter(None, (held.page, held.legacy)):
             os.unlink(path)
 
-    def _take_file(self, page: Page, brought: Brought) -> None:
+    def _take_file(self, reading: Reading, brought: Brought) -> None:
         self._brought = self._brought.joined(brought)
         self._awaited -= 1
         if self._awaited == 0:
-            self._finish(page)
+            self._finish(reading)
 
-    def _finish(self, page: Page) -> None:
-        if self._brought.storage_failure:
-            self._fail(self._brought.failures[-1][1], storage_failure=True)
+    def _finish(self, reading: Reading) -> None:
+        page, brought, context, known = reading.page, self._brought, self._context, self._job.known
+        if brought.storage_failure:
+            self._fail(brought.failures[-1][1], storage_failure=True)
             return
         left_out = {filename for filename, _ in page.refused}
-        at_rest = [*self._keep, *self._brought.stored]
+        at_rest = [*self._keep, *brought.stored]
         listed = {_filename(file): file for file in at_rest}
+        trusted = context.clean and not self._job.force and known is not None and known.outcome != "failed"
+        pages, page_digest = stage_pages(context, self._bench.storage, page, listed, known, trusted=trusted)
+        has_other_forms = known is not None and known.settings_digest != context.settings_digest
         # A stored copy of an entry that cannot be used any more stays on the disk, though off the page.
-        unlisted = [file for file in self._stored.values() if _filename(file) in left_out - listed.keys()]
-        trusted = self._context.clean and not self._job.force
-        pages, page_digest = stage_pages(self._context, self._bench.storage, page, listed, self._known, trusted=trusted)
-        at_rest += unlisted
-        reasons = [f"{filename}: {reason}" for filename, reason in (*page.refused, *self._brought.failures)]
-        if self._legacy_failure:
-            reasons.append(self._legacy_failure)
+        at_rest += [file for file in self._stored.values() if _filename(file) in left_out - listed.keys()]
+        reasons = [f"{filename}: {reason}" for filename, reason in (*page.refused, *brought.failures)]
+        if reading.trouble:
+            reasons.append(reading.trouble)
         before = _paths(self._stored.values())
         self._answer(
             Outcome(
@@ -289,34 +190,24 @@ class ProjectTask:
                 "partial" if reasons else "published",
                 _summary(reasons),
                 page.serial,
-                self._etag,
-                self._digest(),
+                reading.source.etag,
+                reading.source.digest(),
                 page_digest,
-                self._context.settings_digest,
+                context.settings_digest,
                 pack_files(at_rest),
                 len(at_rest),
                 sum(file.size for file in at_rest),
                 pages,
                 tuple(before - _paths(at_rest)) if before else (),
                 page.status == "quarantined",
-                self._brought.shared,
-                self._brought.disputed,
-                self._brought.fetched_files,
-                self._brought.fetched_bytes,
+                brought.shared,
+                brought.disputed,
+                brought.fetched_files,
+                brought.fetched_bytes,
+                dialect=reading.source.dialect,
+                retired=retired_pages(context, page) if has_other_forms else (),
             )
         )
-
-    def _gone(self) -> None:
-        if self._known is None or not self._known.page_digest:
-            if self._job.wanted:
-                self._fail("upstream has no such project")
-            else:
-                self._answer(Outcome(self._job.name, "gone"))
-            return
-        self._answer(Outcome(self._job.name, "gone", dropped=tuple(_paths(self._stored.values()))))
-
-    def _unchanged(self, serial: int | None, etag: str) -> None:
-        self._answer(Outcome(self._job.name, "unchanged", serial=serial, etag=etag))
 
     def _fail(self, reason: str, *, storage_failure: bool = False) -> None:
         self._answer(

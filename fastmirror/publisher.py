@@ -10,11 +10,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.errors import is_storage_failure
+from fastmirror.model import Outcome
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
-    from fastmirror.model import Outcome
     from fastmirror.state import RecordedJob, State
     from fastmirror.storage import Storage
 
@@ -32,16 +34,24 @@ class Done(NamedTuple):
 class Publisher:
     """Takes outcomes, and makes them durable, visible and recorded, in this order."""
 
-    def __init__(self, storage: Storage, state: State, check_id: int, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        state: State,
+        check_id: int,
+        wake: Callable[[], None],
+        refused: Callable[[Outcome, Outcome], None],
+    ) -> None:
         self._storage = storage
         self._state = state
         self._check_id = check_id
         self._wake = wake
+        self._refused = refused
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._waiting: list[Done] = []
         self._since = 0.0
         self._group: list[Done] = []
-        self._flight: Future[None] | None = None
+        self._flight: Future[dict[str, str]] | None = None
 
     def add(self, done: Done) -> None:
         """Take an outcome whose files are in place and whose pages are staged."""
@@ -62,7 +72,8 @@ class Publisher:
         if self._flight is not None and self._flight.done():
             flight, self._flight = self._flight, None
             group, self._group = self._group, []
-            flight.result()
+            unpublished = flight.result()
+            group = [self._judged(done, unpublished) for done in group]
             with self._state.transaction():
                 self._state.record(group, time.time(), self._check_id)
         if self._flight is None and self._waiting and (hurry or self._is_due()):
@@ -87,15 +98,36 @@ class Publisher:
     def _is_due(self) -> bool:
         return len(self._waiting) >= _GROUP_PROJECTS or time.monotonic() - self._since >= _GROUP_S
 
-    def _publish(self, group: Sequence[Done]) -> None:
-        if not any(done.outcome.pages or done.outcome.fetched_files for done in group):
-            return
+    def _judged(self, done: Done, unpublished: Mapping[str, str]) -> Done:
+        """A project whose page could not be put into place has failed; `refused` is told of it."""
+        reason = unpublished.get(done.outcome.name)
+        if reason is None:
+            return done
+        failed = Outcome(done.outcome.name, "failed", reason)
+        self._refused(done.outcome, failed)
+        return done._replace(outcome=failed)
+
+    def _publish(self, group: Sequence[Done]) -> dict[str, str]:
+        """In the thread: returns the projects whose pages could not be put into place, with the reasons."""
+        outcomes = [done.outcome for done in group]
+        if not any(outcome.pages or outcome.fetched_files or outcome.retired for outcome in outcomes):
+            return {}
         self._storage.flush()
-        renamed = False
-        for done in group:
-            for page in done.outcome.pages:
-                for staged, final in zip(page.staged, page.final, strict=True):
-                    self._storage.publish(staged, final)
-                    renamed = True
-        if renamed:
+        unpublished: dict[str, str] = {}
+        for outcome in outcomes:
+            try:
+                self._put_into_place(outcome)
+            except OSError as error:
+                if is_storage_failure(error):
+                    raise
+                unpublished[outcome.name] = f"storage: page: {error}"
+        if any(outcome.pages or outcome.retired for outcome in outcomes):
             self._storage.flush()
+        return unpublished
+
+    def _put_into_place(self, outcome: Outcome) -> None:
+        for page in outcome.pages:
+            for staged, final in zip(page.staged, page.final, strict=True):
+                self._storage.publish(staged, final)
+        for path in outcome.retired:
+            self._storage.remove(path)

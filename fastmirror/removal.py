@@ -11,6 +11,7 @@ from fastmirror.planner import is_over_limit
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fastmirror.discovery import Found
     from fastmirror.model import Outcome
     from fastmirror.settings import GuardSettings
     from fastmirror.state import State
@@ -30,6 +31,17 @@ def are_too_many(count: int, guard: GuardSettings, state: State | None) -> bool:
         chosen=guard.max_removals,
         total=lambda: state.totals().projects if state is not None else 0,
     )
+
+
+def is_held_back(found: Found, guard: GuardSettings, state: State) -> bool:
+    """Whether the guard keeps a run even from asking for what is no longer listed.
+
+    An upstream without serials is asked for every project anyway: there, what it says is gone is counted.
+    Projects that are hidden already do not count.
+    """
+    if found.serial is None:
+        return False
+    return are_too_many(state.count_listed(found.remove), guard, state)
 
 
 def retract(

@@ -24,6 +24,8 @@ def write_root_index(state: State, storage: Storage, formats: Iterable[PageForma
     """
     formats = set(formats)
     changed = False
+    for other in set(PageFormat) - formats:
+        changed |= storage.remove(index_path(other))
     if PageFormat.JSON in formats:
         body = render_index_json(state.listed(), serial)
         changed |= _write(state, storage, body, "json", (PageFormat.JSON,))

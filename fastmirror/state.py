@@ -262,6 +262,12 @@ class State:
             row = self._db.execute("select max(serial) from project").fetchone()
             return int(row[0]) if row[0] is not None else None
 
+    def count_listed(self, names: Iterable[NormalizedName]) -> int:
+        """How many of these projects stand in the root index."""
+        with _translated(self._path):
+            query = "select 1 from project where name = ? and listed"
+            return sum(self._db.execute(query, (name,)).fetchone() is not None for name in names)
+
     def count_failing(self) -> int:
         """How many projects are to be tried again."""
         with _translated(self._path):

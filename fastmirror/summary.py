@@ -54,6 +54,7 @@ class Counts:
         self.held_removals = 0
         self.held_files = 0
         self.failures: dict[str, str] = {}
+        self.unreachable = 0  # of the failures: upstream did not answer at all
 
     def take(self, outcome: Outcome) -> None:
         """Count one project's outcome."""
@@ -63,10 +64,10 @@ class Counts:
         self.by_status[outcome.status] += 1
         if outcome.status in {"failed", "partial"}:
             self.failures[outcome.name] = outcome.reason
+        self.unreachable += outcome.unreachable
 
     def take_back(self, name: str, status: str) -> None:
-        """A project is done again: what was said of it the first time does not count."""
-        self.planned -= 1
+        """What was said of a project does not hold: it is to be counted again."""
         self.answered -= 1
         self.by_status[status] -= 1
         self.failures.pop(name, None)

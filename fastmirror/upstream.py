@@ -31,11 +31,10 @@ UNSIZED_FILE_LIMIT = 8 << 30  # bytes, where upstream states no size
 
 
 class Dialect(StrEnum):
-    """How an upstream speaks; fixed at first contact, kept in the state, never changed by a page."""
+    """How an upstream speaks; settled at first contact, kept in the state, never changed by a page."""
 
-    SERIALS = "json-serials"  # JSON, a serial for each project in the root index
-    JSON = "json"  # JSON without: the content decides what changed
-    HTML = "html"  # HTML alone
+    JSON = "json"
+    HTML = "html"
 
     @property
     def accept(self) -> str:
@@ -43,20 +42,15 @@ class Dialect(StrEnum):
         return ACCEPT_HTML if self is Dialect.HTML else ACCEPT_JSON
 
 
-class Tongue(NamedTuple):
-    """A dialect, and whether the legacy JSON API completes what its pages leave out."""
+def accept(dialect: Dialect | None) -> str:
+    """What to ask an upstream for; None: its dialect is not settled yet."""
+    return dialect.accept if dialect is not None else ACCEPT_ANY
 
-    dialect: Dialect
-    completed: bool
 
-    def __str__(self) -> str:
-        return f"{self.dialect}+legacy" if self.completed else str(self.dialect)
-
-    @classmethod
-    def from_text(cls, text: str) -> Tongue:
-        """The inverse of ``str``."""
-        dialect, _, legacy = text.partition("+")
-        return cls(Dialect(dialect), legacy == "legacy")
+def dialect_of(reply: Reply, settled: Dialect | None) -> Dialect | None:
+    """The dialect of a reply; None if it is not the one that was settled."""
+    spoken = Dialect.JSON if is_json(reply) else Dialect.HTML
+    return spoken if settled in (None, spoken) else None
 
 
 class RootIndex(NamedTuple):
@@ -102,7 +96,7 @@ def legacy_url(master: str, name: str) -> str:
 
 def root_request(master: str, dialect: Dialect | None, etag: str) -> Request:
     """The root index, if it is another than the one with this ETag."""
-    headers = [f"Accept: {dialect.accept if dialect else ACCEPT_ANY}"]
+    headers = [f"Accept: {accept(dialect)}"]
     if etag:
         headers.append(f"If-None-Match: {etag}")
     return Request(0, f"{master}/simple/", tuple(headers), ROOT_LIMIT, compressed=True, sink=None)
@@ -122,22 +116,15 @@ def is_json(reply: Reply) -> bool:
     return kind in (JSON_TYPE, "application/json", "application/vnd.pypi.simple.latest+json")
 
 
-def read_root(reply: Reply, page_url: str) -> RootIndex:
+def read_root(body: bytes, dialect: Dialect, page_url: str) -> RootIndex:
     """Parse a root index. Raises UpstreamError for one that is no index, or an empty one."""
     try:
-        index = parse_json_root(reply.body) if is_json(reply) else _parse_html_root(reply.body, page_url)
+        index = parse_json_root(body) if dialect is Dialect.JSON else _parse_html_root(body, page_url)
     except PageError as error:
         raise UpstreamError(f"root index cannot be used: {error}") from error
     if not index.projects:
         raise UpstreamError("root index cannot be used: it lists no project")
     return index
-
-
-def dialect_of(reply: Reply, index: RootIndex) -> Dialect:
-    """The dialect that a root index speaks."""
-    if not is_json(reply):
-        return Dialect.HTML
-    return Dialect.SERIALS if any(serial is not None for serial in index.projects.values()) else Dialect.JSON
 
 
 _PROJECTS = b'"projects":['

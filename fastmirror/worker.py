@@ -28,6 +28,7 @@ from fastmirror.model import (
     Split,
 )
 from fastmirror.project import Bench, ProjectTask
+from fastmirror.reading import LegacyApi
 from fastmirror.sink import SideThread
 from fastmirror.storage import Storage
 
@@ -72,7 +73,7 @@ class Workshop:
         self.lanes = Lanes(self.transport, _TRIES)
         self._side = SideThread(self.transport.wake)
         fetcher = Fetcher(Desk(self.lanes, storage, self._side))
-        self._bench = Bench(context, self.lanes, storage, self._side, fetcher)
+        self._bench = Bench(context, self.lanes, storage, self._side, fetcher, LegacyApi())
         self._queue: deque[Job] = deque()
         self._answers: list[Answer] = []
         self.unanswered = 0

@@ -19,8 +19,8 @@ FLOORS = (
     *("planner", "filters", "simple_html", "simple_entry", "simple", "summary"),
     *("progress", "logs", "bell", "transport", "transport.rate", "transport.curl", "transport.session", "channel"),
     *("schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
-    *("lanes", "sink", "fetcher", "pages", "project", "worker", "processes", "pool"),
-    *("tree", "publisher", "rootindex", "removal", "discovery", "execution", "mirror", "inquiry"),
+    *("lanes", "sink", "fetcher", "pages", "reading", "project", "worker", "processes", "pool"),
+    *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "mirror", "inquiry"),
     *("reports", "configuration", "cli", "__main__"),
 )
 

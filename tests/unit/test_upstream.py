@@ -12,7 +12,6 @@ from fastmirror.upstream import (
     Dialect,
     RootChange,
     RootIndex,
-    Tongue,
     dialect_of,
     is_json,
     legacy_url,
@@ -64,7 +63,7 @@ def test_pages_have_the_urls_that_the_specification_gives_them():
 
 
 @pytest.mark.parametrize(
-    ("dialect", "json_first", "html"), [(None, True, True), (Dialect.SERIALS, True, False), (Dialect.HTML, False, True)]
+    ("dialect", "json_first", "html"), [(None, True, True), (Dialect.JSON, True, False), (Dialect.HTML, False, True)]
 )
 def test_the_root_index_is_asked_for_in_the_dialect_of_its_upstream(dialect, json_first, html):
     request = root_request(MASTER, dialect, "")
@@ -75,14 +74,7 @@ def test_the_root_index_is_asked_for_in_the_dialect_of_its_upstream(dialect, jso
 
 
 def test_the_root_index_is_asked_for_again_only_if_it_is_another():
-    assert 'If-None-Match: "e"' in root_request(MASTER, Dialect.SERIALS, '"e"').headers
-
-
-@pytest.mark.parametrize("dialect", Dialect)
-@pytest.mark.parametrize("completed", [False, True])
-def test_a_tongue_reads_back_from_its_text(dialect, completed):
-    tongue = Tongue(dialect, completed)
-    assert Tongue.from_text(str(tongue)) == tongue
+    assert 'If-None-Match: "e"' in root_request(MASTER, Dialect.JSON, '"e"').headers
 
 
 # What is answered
@@ -128,18 +120,13 @@ def test_an_answer_without_a_content_type_is_no_json():
     assert not is_json(Reply(0, 200, {}, b"{}", "", retryable=False))
 
 
-@pytest.mark.parametrize(
-    ("body", "content_type", "dialect"),
-    [
-        (root(("six", 5)), JSON, Dialect.SERIALS),
-        (root({"name": "six"}, ("pip", 7)), JSON, Dialect.SERIALS),
-        (root({"name": "six"}), JSON, Dialect.JSON),
-        (b'<a href="six/">six</a>', HTML, Dialect.HTML),
-    ],
-)
-def test_the_dialect_is_what_the_root_index_speaks(body, content_type, dialect):
-    answer = reply(body, content_type)
-    assert dialect_of(answer, read_root(answer, PAGE_URL)) is dialect
+@pytest.mark.parametrize(("content_type", "spoken"), [(JSON, Dialect.JSON), (HTML, Dialect.HTML)])
+def test_the_first_answer_settles_the_dialect_and_no_other_changes_it(content_type, spoken):
+    answer = reply(content_type=content_type)
+    assert dialect_of(answer, None) is spoken
+    assert [dialect_of(answer, settled) for settled in Dialect] == [
+        settled if settled is spoken else None for settled in Dialect
+    ]
 
 
 @pytest.mark.parametrize(
@@ -164,12 +151,12 @@ def test_the_dialect_is_what_the_root_index_speaks(body, content_type, dialect):
 )
 def test_what_is_no_root_index_or_lists_nothing_makes_the_upstream_unusable(body, content_type):
     with pytest.raises(UpstreamError, match="root index cannot be used"):
-        read_root(reply(body, content_type), PAGE_URL)
+        read_root(body, Dialect.JSON if content_type == JSON else Dialect.HTML, PAGE_URL)
 
 
 def test_an_html_root_index_lists_names_without_serials():
     body = b'<!DOCTYPE html><a href="/simple/six/">Six</a><a href="zope.interface/">zope.interface</a>'
-    assert read_root(reply(body, HTML), PAGE_URL) == index_of({"six": None, "zope-interface": None}, None)
+    assert read_root(body, Dialect.HTML, PAGE_URL) == index_of({"six": None, "zope-interface": None}, None)
 
 
 # JSON root indexes

@@ -1,0 +1,192 @@
+"""One project's page, read: asked for, asked again while it is stale, completed by the legacy API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import xxhash
+
+from fastmirror import simple
+from fastmirror.errors import PageError
+from fastmirror.lanes import Lane, Lanes, failure_reason
+from fastmirror.model import Outcome, Page, ProjectJob
+from fastmirror.simple_entry import METADATA_KEYS
+from fastmirror.transport import Reply, Request
+from fastmirror.upstream import PAGE_LIMIT, Dialect, accept, dialect_of, legacy_url, project_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastmirror.pages import Context
+
+_STALE_WAITS_S = (1.0, 2.0, 4.0)
+# An upstream whose legacy API has nothing for so many projects, and something for none, is not asked any more.
+_LEGACY_MISSES = 20
+
+
+class LegacyApi:
+    """Whether the upstream's legacy API is worth asking; one for all of a worker's jobs."""
+
+    def __init__(self) -> None:
+        self._misses = 0
+        self._hits = 0
+
+    @property
+    def is_worth_asking(self) -> bool:
+        """Whether it answered at all, or was asked but a few times."""
+        return self._hits > 0 or self._misses < _LEGACY_MISSES
+
+    def note(self, *, answered: bool) -> None:
+        """It was asked."""
+        self._hits += answered
+        self._misses += not answered
+
+
+class Source(NamedTuple):
+    """What upstream answered, as it came: enough to read the page again elsewhere."""
+
+    body: bytes
+    legacy: bytes  # the legacy JSON document; empty if there is none
+    etag: str
+    dialect: Dialect
+
+    def digest(self) -> str:
+        """Of the page."""
+        return xxhash.xxh3_128_hexdigest(self.body)
+
+
+class Reading(NamedTuple):
+    """A page that can be worked with."""
+
+    page: Page
+    source: Source
+    trouble: str  # what keeps it from being whole, "" if nothing does
+
+
+def read_page(job: ProjectJob, context: Context, source: Source) -> Reading:
+    """Parse what upstream answered. Raises PageError if it is no page of this project."""
+    upstream = context.settings.upstream
+    url = project_url(upstream.master, job.name)
+    parse = simple.parse_html_page if source.dialect is Dialect.HTML else simple.parse_json_page
+    page = parse(source.body, job.name, url, accept_unhashed=upstream.unhashed == "accept")
+    trouble = ""
+    if source.legacy:
+        try:
+            page = simple.with_legacy(page, source.legacy)
+        except PageError as error:
+            trouble = f"legacy JSON: {error}"
+    return Reading(page, source, trouble)
+
+
+class PageReader:
+    """Reads one project's page; ends by calling `done`, or `answer` if that is all there is to say."""
+
+    def __init__(
+        self,
+        job: ProjectJob,
+        context: Context,
+        lanes: Lanes,
+        legacy: LegacyApi,
+        guarded: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._job = job
+        self._context = context
+        self._lanes = lanes
+        self._legacy = legacy
+        self._guarded = guarded
+        self._stale_tries = 0
+
+    def start(self, done: Callable[[Reading], None], answer: Callable[[Outcome], None]) -> None:
+        """Ask; `done` and `answer` are called, and errors raised, within `guarded`."""
+        self._done = done
+        self._answer = answer
+        self._ask()
+
+    def _ask(self) -> None:
+        url = project_url(self._context.settings.upstream.master, self._job.name)
+        headers = [f"Accept: {accept(self._context.dialect)}"]
+        known = self._job.known
+        if known is not None and known.etag and self._is_current():
+            headers.append(f"If-None-Match: {known.etag}")
+        self._get(url, tuple(headers), self._take_page)
+
+    def _get(self, url: str, headers: tuple[str, ...], take: Callable[[Reply], None]) -> None:
+        self._lanes.get(
+            Lane.INDEX,
+            lambda token: Request(token, url, headers, PAGE_LIMIT, compressed=True, sink=None),
+            lambda reply: self._guarded(lambda: take(reply)),
+        )
+
+    def _is_current(self) -> bool:
+        """Whether what is published would still be right if upstream's page were the same."""
+        job, known = self._job, self._job.known
+        return (
+            known is not None
+            and not job.force
+            and known.outcome == "published"
+            and known.settings_digest == self._context.settings_digest
+            and bool(known.page_digest)
+            and (job.serial is None or job.serial == known.serial)
+            and self._context.clean
+        )
+
+    def _take_page(self, reply: Reply) -> None:
+        name, known = self._job.name, self._job.known
+        if reply.error or reply.status not in (200, 304, 404):
+            reason = f"page: {failure_reason(reply)}"
+            self._answer(Outcome(name, "failed", reason, unreachable=not reply.status))
+        elif reply.status == 404:
+            self._answer(Outcome(name, "gone"))
+        elif reply.status == 304 and known is not None:
+            self._answer(Outcome(name, "unchanged", serial=known.serial, etag=known.etag))
+        else:
+            self._take_body(reply)
+
+    def _take_body(self, reply: Reply) -> None:
+        dialect = dialect_of(reply, self._context.dialect)
+        if dialect is None:
+            raise PageError(f"page: not in this upstream's format: {reply.headers.get('content-type', '')!r:.80}")
+        source = Source(reply.body, b"", reply.headers.get("etag", ""), dialect)
+        known = self._job.known
+        if known is not None and self._is_current() and source.digest() == known.upstream_digest:
+            outcome = Outcome(self._job.name, "unchanged", serial=known.serial, etag=source.etag, dialect=dialect)
+            self._answer(outcome)
+            return
+        reading = read_page(self._job, self._context, source)
+        if self._is_stale(reading.page):
+            return
+        if self._legacy.is_worth_asking and _leaves_out(reading):
+            url = legacy_url(self._context.settings.upstream.master, self._job.name)
+            self._get(url, ("Accept: application/json",), lambda reply: self._take_legacy(reading, reply))
+        else:
+            self._done(reading)
+
+    def _is_stale(self, page: Page) -> bool:
+        """Ask again for a page older than the root index says, some times; then take what is newer than ours."""
+        expected, known = self._job.serial, self._job.known
+        if expected is None or page.serial is None or page.serial >= expected:
+            return False
+        if self._stale_tries < len(_STALE_WAITS_S):
+            self._lanes.after(_STALE_WAITS_S[self._stale_tries], lambda: self._guarded(self._ask))
+            self._stale_tries += 1
+            return True
+        if known is not None and known.serial is not None and page.serial <= known.serial:
+            raise PageError(f"stale page: serial {page.serial}, expected {expected}")
+        return False
+
+    def _take_legacy(self, reading: Reading, reply: Reply) -> None:
+        if reply.error or reply.status not in (200, 404):
+            self._done(reading._replace(trouble=f"legacy JSON: {failure_reason(reply)}"))
+            return
+        self._legacy.note(answered=reply.status == 200)
+        if reply.status == 200:
+            reading = read_page(self._job, self._context, reading.source._replace(legacy=reply.body))
+        self._done(reading)
+
+
+def _leaves_out(reading: Reading) -> bool:
+    """Whether a page says less than the legacy API may: all HTML does, and JSON without a word of core metadata."""
+    if reading.source.dialect is Dialect.HTML:
+        return bool(reading.page.files)
+    wheels = [file for file in reading.page.files if file.filename.endswith(".whl")]
+    return bool(wheels) and not any(key in file.keys for file in wheels for key in METADATA_KEYS)
