@@ -83,7 +83,8 @@ class BodyFetch:
         if sink.resumed_at and not arrival.staged and not arrival.storage_failure:
             self.start()  # once more, from the first byte
         else:
-            self._done(arrival)
+            self._done(arrival)  # which gives it its final name
+            sink.close()
 
     def _broken(self) -> None:
         if self._sink is not None:

@@ -89,7 +89,10 @@ class FileSink:
         self.size = 0  # bytes so far
         self.error: OSError | None = None
         if goal.digest and (goal.size is None or goal.size > BUFFER_BYTES):
-            self._descriptor, self.resumed_at = storage.open_partial(goal.digest)
+            try:
+                self._descriptor, self.resumed_at = storage.open_partial(goal.digest)
+            except OSError as error:
+                self.error = error
 
     def begin(self, status: int, headers: Mapping[str, str]) -> str | None:
         """Check that the body is what was asked for: the rest of a partial, or the whole."""
@@ -121,7 +124,10 @@ class FileSink:
         return True
 
     def finish(self, then: Callable[[], None]) -> None:
-        """The body is whole: have the rest on disk, then call `then`; at once where nothing is with the thread."""
+        """The body is whole: have the rest on disk, then call `then`; at once where nothing is with the thread.
+
+        A partial stays this transfer's own until `close`, which follows when it has its final name.
+        """
         if self.path:
             self._spill(seal=True, then=then)
         else:
@@ -131,11 +137,15 @@ class FileSink:
 
     def break_off(self, then: Callable[[], None]) -> None:
         """The transfer broke: what came stays for the next try; call `then` when the thread has let go."""
-        if self.path:
-            self._spill(seal=True, then=then)
-        else:
-            self._close()
+
+        def let_go() -> None:
+            self.close()
             then()
+
+        if self.path:
+            self._spill(seal=True, then=let_go)
+        else:
+            let_go()
 
     def hexdigests(self) -> list[str]:
         """sha256 first, then the digest that upstream gave, if it is another. After finish."""
@@ -143,12 +153,18 @@ class FileSink:
 
     def discard(self) -> None:
         """Remove what came from staging: its bytes are not to be trusted."""
-        self._close()
         if self.resumed_at:
             self._storage.discard(self._storage.partial(self._goal.digest))
         if self.path:
             self._storage.discard(self.path)
             self.path = ""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file: another transfer may have what is still a partial."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _written(self) -> None:
         self._busy -= 1
@@ -170,11 +186,14 @@ class FileSink:
         self._side.submit(work, then)
 
     def _open_large(self) -> None:
-        self.path = self._storage.new_staged()
-        if self._goal.digest:
-            self._descriptor, _ = self._storage.open_partial(self._goal.digest, create=True)
-            if self._descriptor >= 0:
-                self.path = self._storage.partial(self._goal.digest)
+        try:
+            self.path = self._storage.new_staged()
+            if self._goal.digest:
+                self._descriptor, _ = self._storage.open_partial(self._goal.digest, create=True)
+                if self._descriptor >= 0:
+                    self.path = self._storage.partial(self._goal.digest)
+        except OSError as error:
+            self.error = self.error or error
 
     def _take_buffer(self) -> bytes:
         buffer = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
@@ -201,12 +220,6 @@ class FileSink:
                 os.utime(self._descriptor, ns=(stamp, stamp))
         except OSError as error:
             self.error = self.error or error
-        self._close()
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
     def _hash_partial(self) -> None:
         """In the side thread, before the rest: hash what an earlier try brought, and stand at its end."""

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -83,7 +84,8 @@ class Storage:
     def open_desk(self) -> None:
         """Write as this process from now on, in its own corner of staging; modes are 0644 and 0755."""
         os.umask(0o022)
-        self._desk = os.path.join(self.staging, f"{os.getpid():x}")
+        self._desk = ""
+        self._staged = 0
 
     def close(self) -> None:
         """Close the descriptors that flush uses."""
@@ -93,8 +95,8 @@ class Storage:
 
     def new_staged(self) -> str:
         """A fresh path in staging."""
-        if not self._staged:
-            os.makedirs(self._desk, exist_ok=True)
+        if not self._desk:
+            self._desk = tempfile.mkdtemp(prefix=f"{os.getpid():x}-", dir=self.staging)
         self._staged += 1
         return f"{self._desk}/{self._staged:x}"
 
@@ -205,15 +207,16 @@ class Storage:
             descriptor = os.open(self.partial(digest), os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
         except FileNotFoundError:
             return -1, 0
-        try:
+        size = 0
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if create:
-                os.ftruncate(descriptor, 0)
-            size = os.fstat(descriptor).st_size
-        except BlockingIOError:
-            os.close(descriptor)
-            return -1, 0
-        if not size and not create:
+            # Whoever had it before may have placed it meanwhile: then it is a published file, and not ours.
+            if os.path.samestat(os.fstat(descriptor), os.stat(self.partial(digest))):
+                if create:
+                    os.ftruncate(descriptor, 0)
+                    return descriptor, 0
+                size = os.fstat(descriptor).st_size
+        if not size:
             os.close(descriptor)
             return -1, 0
         return descriptor, size
