@@ -236,7 +236,7 @@ class _Run:
     def _wind_up(self) -> None:
         """After an interruption: what is recorded is in the root index, and the next run may trust the rows."""
         if self._marked:
-            if self._counts.answered:
+            if self._counts.answered or self._serial is not None:
                 self._write_index()
             self._storage.flush()
             with self._state.transaction():
