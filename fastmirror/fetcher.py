@@ -42,15 +42,20 @@ class Arrival(NamedTuple):
 
 
 class BodyFetch:
-    """One body on its way into staging, checked against its goal; `done` is called in the loop."""
+    """One body on its way into staging, checked against its goal; `done` is called in the loop.
 
-    __slots__ = ("_desk", "_done", "_goal", "_sink")
+    What was resumed and went wrong is fetched once more from the first byte, and so is a body that ended too
+    early without saying so.
+    """
+
+    __slots__ = ("_desk", "_done", "_goal", "_is_last", "_sink")
 
     def __init__(self, goal: Goal, desk: Desk, done: Callable[[Arrival], None]) -> None:
         self._goal = goal
         self._desk = desk
         self._done = done
         self._sink: FileSink | None = None
+        self._is_last = False
 
     def start(self) -> None:
         """Ask for it."""
@@ -66,9 +71,9 @@ class BodyFetch:
         sink = self._sink
         if sink is None:
             return
-        if reply.status == 416 and sink.resumed_at:
+        if sink.resumed_at and (reply.status == 416 or sink.is_other_range):
             sink.discard()
-            self.start()
+            self._start_over()
         elif reply.error or not 200 <= reply.status < 300:
             arrival = Arrival("", "", sink.size, failure_reason(reply), is_absent=reply.status in _ABSENT)
             sink.break_off(lambda: self._done(arrival))
@@ -80,11 +85,16 @@ class BodyFetch:
         if sink is None:
             return
         arrival = _checked(self._goal, sink)
-        if sink.resumed_at and not arrival.staged and not arrival.storage_failure:
-            self.start()  # once more, from the first byte
-        else:
+        is_short = self._goal.size is not None and sink.size < self._goal.size
+        if arrival.staged or arrival.storage_failure or self._is_last or not (sink.resumed_at or is_short):
             self._done(arrival)  # which gives it its final name
             sink.close()
+        else:
+            self._start_over()
+
+    def _start_over(self) -> None:
+        self._is_last = True
+        self.start()
 
     def _broken(self) -> None:
         if self._sink is not None:

@@ -86,6 +86,7 @@ class FileSink:
         self._descriptor = -1
         self.path = ""
         self.resumed_at = 0  # bytes that an earlier try brought
+        self.is_other_range = False  # the answer was not the rest that was asked for
         self.size = 0  # bytes so far
         self.error: OSError | None = None
         if goal.digest and (goal.size is None or goal.size > BUFFER_BYTES):
@@ -102,7 +103,7 @@ class FileSink:
         if status == 206:
             match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
             if match is None or int(match[1]) != self.resumed_at:
-                self.discard()
+                self.is_other_range = True
                 return "answered another range than asked for"
             self._side.submit(self._hash_partial, lambda: None)
             self.size = self.resumed_at
@@ -143,7 +144,7 @@ class FileSink:
             then()
 
         if self.path:
-            self._spill(seal=True, then=let_go)
+            self._spill(seal=False, then=let_go)  # its time stays that of its last byte: it ages by it
         else:
             let_go()
 

@@ -44,6 +44,7 @@ _FINAL = {
 }
 _HEADERS_READ = {name.encode(): name for name in HEADERS_READ}
 _PLAIN_SUCCESS: tuple[int, dict[str, str]] = (200, {})
+_STALL_CHECK_S = 1.0
 _EVENTS = {
     pycurl.POLL_IN: selectors.EVENT_READ,
     pycurl.POLL_OUT: selectors.EVENT_WRITE,
@@ -184,6 +185,8 @@ class CurlTransport:
             wait = min(wait, max(0.0, self._deadline - begun))
         if self._rate is not None:
             wait = min(wait, self._rate.wait_s() or wait)
+        if self._transfers:
+            wait = min(wait, _STALL_CHECK_S)
         acted = False
         for key, mask in self._selector.select(wait):
             ready = self._watched.get(key.fd)
@@ -206,7 +209,7 @@ class CurlTransport:
             acted = True
         self._clock += now - begun
         replies, self._failed = self._failed, []
-        if self._clock - self._checked >= 1.0:
+        if self._clock - self._checked >= _STALL_CHECK_S:
             self._checked = self._clock
             replies += self._stalled()
         if acted:

@@ -73,7 +73,7 @@ class Session:
         """
         try:
             return self._get(request, is_cancelled, wait)
-        except (requests.TooManyRedirects, requests.exceptions.InvalidURL, UnicodeError) as error:
+        except (requests.TooManyRedirects, ValueError) as error:  # of these are all malformed addresses
             return _failure(request, str(error), retryable=False)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             return _failure(request, f"{type(error).__name__}: {error}", retryable=True)
