@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -61,6 +62,15 @@ class Mirror:
             stdout, stderr = process.communicate()
             pytest.fail(f"{command} took more than {timeout_s} s\n{stdout}\n{stderr}")
         return Result(process.returncode, stdout, stderr)
+
+    def status(self) -> dict[str, Any]:
+        """What ``status --json`` says of the mirror."""
+        status: dict[str, Any] = json.loads(self.run("--json", command="status").stdout)
+        return status
+
+    def failures(self) -> dict[str, str]:
+        """Why which projects were not mirrored whole, as ``status`` has it."""
+        return {failure["name"]: failure["reason"] for failure in self.status()["failures"]}
 
     def start(
         self,
