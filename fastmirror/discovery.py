@@ -188,7 +188,7 @@ class Discovery:
         }
         if later:
             update = {name: serial for name, serial in update.items() if name not in later}
-        again = {name: serial for name, serial in due.items() if name not in update}
+        again = {name: serial for name, serial in due.items() if name not in update and name not in found.remove}
         return found._replace(update=update | again, retries=len(due))
 
     def applied(self, root: Root, serial: int | None) -> dict[str, str | None]:

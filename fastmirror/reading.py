@@ -69,13 +69,19 @@ def read_page(job: ProjectJob, context: Context, source: Source) -> Reading:
     url = project_url(upstream.master, job.name)
     parse = simple.parse_html_page if source.dialect is Dialect.HTML else simple.parse_json_page
     page = parse(source.body, job.name, url, accept_unhashed=upstream.unhashed == "accept")
-    trouble = ""
     if source.legacy:
         try:
             page = simple.with_legacy(page, source.legacy)
         except PageError as error:
-            trouble = f"legacy JSON: {error}"
-    return Reading(page, source, trouble)
+            return Reading(page, source, f"legacy JSON: {error}")
+    return Reading(page, source, _staleness(page, job.serial))
+
+
+def _staleness(page: Page, expected: int | None) -> str:
+    """How a page is older than the serial that the root index gives; empty if it is not."""
+    if expected is None or page.serial is None or page.serial >= expected:
+        return ""
+    return f"stale page: serial {page.serial}, expected {expected}"
 
 
 class PageReader:
@@ -132,7 +138,8 @@ class PageReader:
 
     def _take_page(self, reply: Reply) -> None:
         name, known = self._job.name, self._job.known
-        if reply.error or reply.status not in (200, 304, 404):
+        is_listed = self._job.serial is not None  # by the root index
+        if reply.error or reply.status not in (200, 304, 404) or (reply.status == 404 and is_listed):
             reason = f"page: {failure_reason(reply)}"
             self._answer(Outcome(name, "failed", reason, unreachable=not reply.status))
         elif reply.status == 404:
@@ -163,15 +170,16 @@ class PageReader:
 
     def _is_stale(self, page: Page) -> bool:
         """Ask again for a page older than the root index says, some times; then take what is newer than ours."""
-        expected, known = self._job.serial, self._job.known
-        if expected is None or page.serial is None or page.serial >= expected:
+        known = self._job.known
+        reason = _staleness(page, self._job.serial)
+        if not reason:
             return False
         if self._stale_tries < len(_STALE_WAITS_S):
             self._lanes.after(_STALE_WAITS_S[self._stale_tries], lambda: self._guarded(self._ask))
             self._stale_tries += 1
             return True
-        if known is not None and known.serial is not None and page.serial <= known.serial:
-            raise PageError(f"stale page: serial {page.serial}, expected {expected}")
+        if known is not None and (page.serial or 0) <= (known.serial or -1):
+            raise PageError(reason)
         return False
 
     def _take_legacy(self, reading: Reading, reply: Reply) -> None:
