@@ -273,9 +273,13 @@ class Storage:
         for name in ("simple", "packages"):
             path = self._in_web(name)
             if os.stat(path).st_dev != device:
+                beside = os.path.dirname(os.path.realpath(path))
+                above = os.path.dirname(beside)
+                if beside == os.path.realpath(self.web) and os.stat(above).st_dev == os.stat(path).st_dev:
+                    beside = above  # out of what is published
                 raise SettingsError(
                     f"staging is on another file system than {path}"
-                    f" (hint: add to [mirror]: staging = {os.path.dirname(os.path.realpath(path))}/.staging)"
+                    f" (hint: add to [mirror]: staging = {beside}/.staging)"
                 )
 
     def _sweep(self) -> None:

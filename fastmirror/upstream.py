@@ -209,9 +209,13 @@ def _parse_html_root(body: bytes, page_url: str) -> RootIndex:
     skipped: list[str] = []
     for label in parse_html_index(body, page_url):
         try:
-            projects.setdefault(normalize(label), None)
+            name = normalize(label)
         except InvalidName as error:
             skipped.append(str(error))
+            continue
+        if name in projects:
+            skipped.append(f"name listed twice: {label!r:.80}")
+        projects[name] = None
     return RootIndex(projects, None, skipped)
 
 

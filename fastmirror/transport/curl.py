@@ -180,13 +180,11 @@ class CurlTransport:
     def poll(self, timeout_s: float) -> list[Reply]:
         """Move bytes, wait at most so long for something to happen, and return the transfers that ended."""
         begun = time.monotonic()
-        wait = 0.0 if self._failed else timeout_s
+        wait = 0.0 if self._failed else min(timeout_s, _STALL_CHECK_S) if self._transfers else timeout_s
         if self._deadline is not None:
             wait = min(wait, max(0.0, self._deadline - begun))
         if self._rate is not None:
             wait = min(wait, self._rate.wait_s() or wait)
-        if self._transfers:
-            wait = min(wait, _STALL_CHECK_S)
         acted = False
         for key, mask in self._selector.select(wait):
             ready = self._watched.get(key.fd)
