@@ -9,6 +9,7 @@ import queue
 import selectors
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
@@ -34,12 +35,13 @@ from fastmirror.transport import (
 from fastmirror.transport.rate import Rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from fastmirror.settings import UpstreamSettings
     from fastmirror.transport import Sink
 
 _CHUNK = 64 << 10
+_GZIP = 31  # zlib's wbits for it
 _THREADS = 32
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -145,7 +147,7 @@ def _take(
     refusal = sink.begin(status, headers) if sink is not None else None
     if refusal:
         return Reply(request.token, status, headers, b"", refusal, retryable=False)
-    for chunk in response.raw.stream(_CHUNK, decode_content=request.compressed):
+    for chunk in _pieces(response, unpack=request.compressed):
         size += len(chunk)
         moved += len(chunk)
         if size > request.limit:
@@ -167,6 +169,29 @@ def _take(
                 return Reply(request.token, status, headers, b"", error, retryable=True)
             since, moved = time.monotonic(), 0
     return Reply(request.token, status, headers, b"".join(chunks), "", is_retryable_status(status))
+
+
+def _pieces(response: requests.Response, *, unpack: bool) -> Iterator[bytes]:
+    """The body as it comes, one read of the socket at a time: a body that only drips is noticed.
+
+    A piece is empty where what came tells nothing yet. Unpacked ones are bounded too.
+    """
+    encoding = response.headers.get("content-encoding", "").strip().lower() if unpack else ""
+    unpacker = zlib.decompressobj(_GZIP) if encoding in {"gzip", "x-gzip"} else None
+    is_begun = False
+    while packed := response.raw.read1(_CHUNK, decode_content=False):
+        is_begun = True
+        if unpacker is None:
+            yield packed
+            continue
+        try:
+            while packed:
+                yield unpacker.decompress(packed, _CHUNK)
+                packed = unpacker.unconsumed_tail
+        except zlib.error as error:
+            raise urllib3.exceptions.DecodeError(str(error)) from error
+    if is_begun and unpacker is not None and not unpacker.eof:
+        raise urllib3.exceptions.DecodeError("gzip ended too early")
 
 
 class _Flight:
