@@ -36,8 +36,8 @@ def pages_at_rest(mirror: Mirror) -> dict[str, tuple[int, int]]:
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
-def first_wheel(index: FakeIndex) -> None:
-    """A project that is whole; its page is also asked for to learn how the upstream speaks."""
+def add_whole_project(index: FakeIndex) -> None:
+    """A project that is whole, and stays so."""
     index.add_file("aaa", "aaa-1.0-py3-none-any.whl", metadata=METADATA)
 
 
@@ -131,7 +131,7 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spoilt]:
     with FakeIndex() as index:
         mirror = Mirror(home, index.url)
         bad = {}
-        first_wheel(index)
+        add_whole_project(index)
         for project in SPOILT:
             index.add_file(project, f"{project}-1.0.tar.gz")
             keys = SPOILT_ENTRIES.get(project, ({}, ""))[0]
@@ -315,7 +315,7 @@ def wait_of(status: dict[str, Any]) -> float:
 
 
 def test_a_project_that_keeps_failing_is_tried_less_and_less_often(mirror: Mirror, index: FakeIndex) -> None:
-    first_wheel(index)
+    add_whole_project(index)
     file = index.add_file("six", "six-1.0.tar.gz")
     index.fault(file.path, faults.status(403))
 
@@ -395,7 +395,7 @@ class BadPages(NamedTuple):
 def bad_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BadPages]:
     with FakeIndex() as index:
         mirror = Mirror(tmp_path_factory.mktemp("home"), index.url)
-        first_wheel(index)
+        add_whole_project(index)
         for project in (*BAD_PAGES, "well"):
             index.add_file(project, f"{project}-1.0.tar.gz")
         assert mirror.run().status == 0
@@ -437,7 +437,7 @@ def test_the_run_after_bad_pages_mends_all(bad_pages: BadPages) -> None:
 
 
 def test_a_listed_project_without_a_page_is_asked_for_again_by_the_next_run(mirror: Mirror, index: FakeIndex) -> None:
-    first_wheel(index)
+    add_whole_project(index)
     index.add_file("late", "late-1.0.tar.gz")
     index.fault("/simple/late/", faults.status(404))
     assert mirror.run().status in {0, 1}
@@ -447,7 +447,7 @@ def test_a_listed_project_without_a_page_is_asked_for_again_by_the_next_run(mirr
 
 
 def test_a_page_that_is_stale_once_is_asked_for_again(mirror: Mirror, index: FakeIndex) -> None:
-    first_wheel(index)
+    add_whole_project(index)
     index.add_file("six", "six-1.0.tar.gz")
     index.add_file("six", "six-2.0.tar.gz")
     index.fault("/simple/six/", faults.stale(), times=1)
@@ -459,7 +459,7 @@ def test_a_page_that_is_stale_once_is_asked_for_again(mirror: Mirror, index: Fak
 def test_pages_that_stay_stale_fail_their_projects_and_no_other_until_they_are_fresh(
     mirror: Mirror, index: FakeIndex
 ) -> None:
-    first_wheel(index)
+    add_whole_project(index)
     index.add_file("held", "held-1.0.tar.gz")
     index.add_file("behind", "behind-1.0.tar.gz")
     assert mirror.run().status == 0
@@ -493,7 +493,7 @@ NO_LINKS = {
 @pytest.mark.parametrize("case", NO_LINKS)
 def test_an_html_page_without_a_hashed_link_removes_nothing(mirror: Mirror, index: FakeIndex, case: str) -> None:
     index.dialect = "html"
-    first_wheel(index)
+    add_whole_project(index)
     index.add_file("six", "six-1.0.tar.gz")
     assert mirror.run(set={"delete-grace": "0"}).status == 0
     before = pages_at_rest(mirror)
