@@ -168,15 +168,15 @@ def test_a_signal_while_the_root_index_is_fetched_ends_the_run_at_once_with_noth
 
 
 @both_signals
-def test_a_signal_while_the_upstream_is_sounded_out_ends_the_run_at_once(mirror, index, number) -> None:
-    """The first page of a first run is asked for by the parent, when the workers wait already."""
+def test_a_signal_while_the_first_pages_hang_leaves_a_whole_tree_without_projects(mirror, index, number) -> None:
     some_projects(index)
     gate = index.gate("/simple/?*")
     process = mirror.start()
     gate.wait()
     process.send_signal(number)
     assert ended(process).status == STATUS[number]
-    assert tree(mirror.web) == {}
+    assert check_tree(mirror.web, "hashed") == []
+    assert not list(mirror.web.glob("simple/*/*"))
 
 
 def test_a_signal_ends_a_run_that_waits_for_an_upstream_that_asked_for_patience(mirror, index) -> None:
