@@ -71,7 +71,9 @@ class BodyFetch:
         sink = self._sink
         if sink is None:
             return
-        if sink.resumed_at and (reply.status == 416 or sink.is_other_range):
+        if sink.is_other_range:
+            self._start_over()
+        elif reply.status == 416 and sink.resumed_at:
             sink.discard()
             self._start_over()
         elif reply.error or not 200 <= reply.status < 300:

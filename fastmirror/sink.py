@@ -103,6 +103,7 @@ class FileSink:
         if status == 206:
             match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
             if match is None or int(match[1]) != self.resumed_at:
+                self.discard()
                 self.is_other_range = True
                 return "answered another range than asked for"
             self._side.submit(self._hash_partial, lambda: None)

@@ -415,7 +415,7 @@ def test_staging_on_another_file_system_is_refused_with_the_line_to_add(tmp_path
     storage = Storage(str(tmp_path), str(other_file_system / "staging"), durable=True)
     with pytest.raises(SettingsError, match="another file system") as caught:
         storage.prepare()
-    assert f"staging = {tmp_path}/web/.staging" in str(caught.value)
+    assert f"staging = {tmp_path}/.staging)" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["simple", "packages"])
