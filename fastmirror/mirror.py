@@ -226,7 +226,7 @@ class _Run:
         if found.serial is not None and is_whole:
             self._storage.keep_fact("status", str(found.serial))
         stamp = datetime.fromtimestamp(self._started, UTC).strftime("%Y%m%dT%H:%M:%S\n")
-        self._storage.publish(self._storage.write_staged(stamp.encode()), "last-modified")
+        self._storage.publish_fact("last-modified", stamp)
 
     def _unlink_doomed(self) -> None:
         most = self._settings.guard.max_removed_files

@@ -36,7 +36,7 @@ def write_root_index(state: State, storage: Storage, formats: Iterable[PageForma
 
 
 def _write(state: State, storage: Storage, body: Iterator[bytes], kind: str, formats: tuple[PageFormat, ...]) -> bool:
-    staged = storage.new_staged()
+    staged = storage.new_staged_page()
     digest = xxhash.xxh3_128()
     with open(staged, "wb") as stream:
         for chunk in body:

@@ -51,28 +51,27 @@ class Storage:
     def __init__(self, directory: str, staging: str | None, *, durable: bool) -> None:
         self.web = os.path.join(directory, "web")
         self.own = os.path.join(directory, OWN_DIRECTORY)
-        self.staging = staging or os.path.join(self.own, "staging")
+        # What is ours alone, and may be swept: never the very directory that the operator names.
+        self._areas = [os.path.join(self.own, "staging")]
+        if staging:
+            self._areas.insert(0, os.path.join(staging, f"{OWN_DIRECTORY}-staging"))
+        self._web_area = self._page_area = self._file_area = self._areas[0]
         self._durable = durable
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._can_rename_exclusively = hasattr(self._libc, "renameat2")
-        self._desk = ""
+        self._desks: dict[str, str] = {}
         self._staged = 0
         self._flushed: list[int] = []
 
     def prepare(self) -> None:
         """Make the directories, once a run, under the lock; staging is swept, and partials kept some days.
 
-        Raises SettingsError where staging is on another file system than the tree.
+        Raises SettingsError where no staging is on the file system of the tree.
         """
-        for path in (
-            self._in_web("simple"),
-            self._in_web("packages"),
-            self.own,
-            self.staging,
-            self._partials(),
-        ):
+        for path in (self._in_web("simple"), self._in_web("packages"), self.own, *self._areas):
             os.makedirs(path, exist_ok=True)
-        self._require_one_file_system()
+        self.open_desk()
+        os.makedirs(self._partials(), exist_ok=True)
         self._sweep()
         devices: dict[int, int] = {}
         for path in (self.web, self._in_web("simple"), self._in_web("packages"), self.own):
@@ -82,10 +81,13 @@ class Storage:
         self._flushed = list(devices.values())
 
     def open_desk(self) -> None:
-        """Write as this process from now on, in its own corner of staging; modes are 0644 and 0755."""
+        """Write as this process from now on, in its own corners of staging; modes are 0644 and 0755."""
         os.umask(0o022)
-        self._desk = ""
+        self._desks = {}
         self._staged = 0
+        self._web_area = self._area_for("")
+        self._page_area = self._area_for("simple")
+        self._file_area = self._area_for("packages")
 
     def close(self) -> None:
         """Close the descriptors that flush uses."""
@@ -94,15 +96,23 @@ class Storage:
         self._flushed = []
 
     def new_staged(self) -> str:
-        """A fresh path in staging."""
-        if not self._desk:
-            self._desk = tempfile.mkdtemp(prefix=f"{os.getpid():x}-", dir=self.staging)
+        """A fresh path in staging, for a file."""
+        return self._fresh(self._file_area)
+
+    def new_staged_page(self) -> str:
+        """A fresh path in staging, for a page or an index."""
+        return self._fresh(self._page_area)
+
+    def _fresh(self, area: str) -> str:
+        desk = self._desks.get(area)
+        if desk is None:
+            desk = self._desks[area] = tempfile.mkdtemp(prefix=f"{os.getpid():x}-", dir=area)
         self._staged += 1
-        return f"{self._desk}/{self._staged:x}"
+        return f"{desk}/{self._staged:x}"
 
     def write_staged(self, data: bytes) -> str:
         """Write a page to staging and return its path."""
-        path = self.new_staged()
+        path = self.new_staged_page()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             write_all(descriptor, data)
@@ -112,7 +122,7 @@ class Storage:
 
     def link_staged(self, staged: str) -> str:
         """Give a staged page a second name in staging; a copy where the file system has no hard links."""
-        path = self.new_staged()
+        path = self.new_staged_page()
         try:
             os.link(staged, path)
         except OSError as error:
@@ -164,6 +174,13 @@ class Storage:
         with open(f"{final}.new", "w", encoding="utf-8") as stream:
             stream.write(text)
         os.replace(f"{final}.new", final)
+
+    def publish_fact(self, path: str, text: str) -> None:
+        """Put a small file directly below ``web/``, in one step."""
+        staged = self._fresh(self._web_area)
+        with open(staged, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        self.publish(staged, path)
 
     def read(self, path: str) -> bytes | None:
         """The bytes below ``web/``; None if there are none."""
@@ -245,7 +262,7 @@ class Storage:
         return f"{self.web}/{path}"
 
     def _partials(self) -> str:
-        return os.path.join(self.staging, _PARTIALS)
+        return os.path.join(self._file_area, _PARTIALS)
 
     def _rename(self, staged: str, final: str, *, replace: bool) -> bool:
         if replace:
@@ -268,28 +285,30 @@ class Storage:
         os.unlink(staged)
         return True
 
-    def _require_one_file_system(self) -> None:
-        device = os.stat(self.staging).st_dev
-        for name in ("simple", "packages"):
-            path = self._in_web(name)
-            if os.stat(path).st_dev != device:
-                beside = os.path.dirname(os.path.realpath(path))
-                above = os.path.dirname(beside)
-                if beside == os.path.realpath(self.web) and os.stat(above).st_dev == os.stat(path).st_dev:
-                    beside = above  # out of what is published
-                raise SettingsError(
-                    f"staging is on another file system than {path}"
-                    f" (hint: add to [mirror]: staging = {beside}/.staging)"
-                )
+    def _area_for(self, part: str) -> str:
+        """The staging on the file system of this part of the tree: from there a rename is one step."""
+        path = self._in_web(part).rstrip("/")
+        device = os.stat(path).st_dev
+        for area in self._areas:
+            if os.stat(area).st_dev == device:
+                return area
+        beside = os.path.dirname(os.path.realpath(path))
+        above = os.path.dirname(beside)
+        if beside == os.path.realpath(self.web) and os.stat(above).st_dev == device:
+            beside = above  # out of what is published
+        raise SettingsError(
+            f"staging is on another file system than {path} (hint: add to [mirror]: staging = {beside})"
+        )
 
     def _sweep(self) -> None:
-        for entry in os.scandir(self.staging):
-            if entry.name == _PARTIALS:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
+        for area in self._areas:
+            for entry in os.scandir(area):
+                if entry.path == self._partials():
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
         oldest = time.time() - _PARTIALS_KEPT_S
         for entry in os.scandir(self._partials()):
             if entry.stat(follow_symlinks=False).st_mtime < oldest:

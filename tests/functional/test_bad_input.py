@@ -363,4 +363,12 @@ def test_a_tree_on_another_disk_than_staging_is_exit_2_with_the_line_that_mends_
     staging = hint.rstrip(")\n")
     assert staging.startswith(str(other_disk))
     assert mirror.run(set={"staging": staging}).status == 0
+    bring_back(place)
     assert check_tree(mirror.web, "hashed", index) == []
+
+
+def bring_back(place: Path) -> None:
+    """Let a directory stand where a link to it stood, with the hard links that were in it."""
+    target = place.resolve()
+    place.unlink()
+    subprocess.run(["cp", "-a", str(target), str(place)], check=True)
