@@ -225,7 +225,7 @@ def root_change(old: bytes, new: bytes) -> RootChange | None:
     None if one is of another form or unusable, or if so much changed that reading the whole costs less.
     """
     try:
-        (old_start, old_end), (start, end) = _array(old), _array(new)
+        (old_start, old_end), (start, end) = _flat_array(old), _flat_array(new)
         fresh = set(new[start + 1 : end - 1].split(_BETWEEN))
         gone = _without(old, old_start + 1, old_end - 1, fresh)
         if len(fresh) + len(gone) > _CHANGES_MOST:
@@ -237,6 +237,14 @@ def root_change(old: bytes, new: bytes) -> RootChange | None:
     return RootChange(
         changed.projects, [name for name in removed if name not in changed.projects], changed.serial, changed.skipped
     )
+
+
+def _flat_array(body: bytes) -> tuple[int, int]:
+    """As _array, for entries that hold no objects: only there is each piece between two seams an entry."""
+    start, end = _array(body)
+    if body.count(b"{", start, end) != body.count(_BETWEEN, start, end) + 1:
+        raise ValueError
+    return start, end
 
 
 def _without(body: bytes, start: int, end: int, fresh: set[bytes]) -> list[bytes]:
@@ -254,6 +262,8 @@ def _without(body: bytes, start: int, end: int, fresh: set[bytes]) -> list[bytes
 
 def _entries(pieces: Sequence[bytes]) -> list[Any]:
     entries: list[Any] = orjson.loads(b"[{" + _BETWEEN.join(pieces) + b"}]") if pieces else []
+    if len(entries) != len(pieces):
+        raise ValueError  # a seam stood within a text
     return entries
 
 
