@@ -102,10 +102,11 @@ def test_a_worker_that_outlives_its_run_keeps_the_mirror(tmp_path):
 
 
 def test_a_process_that_is_started_without_the_descriptor_has_no_part_in_the_lock(tmp_path):
+    command = [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"]
     with hold_lock(str(tmp_path)):
-        other = subprocess.Popen(
-            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, close_fds=False
-        )
+        other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"up\n"
     with other, hold_lock(str(tmp_path)):
         other.kill()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ class WatchedStorage(Storage):
         self.recorded: list[set[str]] = []  # projects in the state, at each deed
         self.doomed: list[int] = []  # files that wait for removal, at each deed
         self.fail_flush: int | None = None  # which flush the disk refuses, counted from 1
+        self.fail_publish: OSError | None = None  # what the disk says to a rename
         self.gate = threading.Event()  # flush waits for it
         self.gate.set()
 
@@ -47,7 +49,13 @@ class WatchedStorage(Storage):
 
     def publish(self, staged: str, path: str) -> None:
         self._note(path)
+        if self.fail_publish is not None:
+            raise self.fail_publish
         super().publish(staged, path)
+
+    def remove(self, path: str) -> bool:
+        self._note(f"- {path}")
+        return super().remove(path)
 
     def _note(self, deed: str) -> None:
         reader = State(self.state_path, read_only=True)
@@ -66,7 +74,10 @@ class Desk:
         self.storage.open_desk()
         self.state = State(self.storage.state_path)
         self.awake = threading.Event()
-        self.publisher = Publisher(self.storage, self.state, 1, self.awake.set)
+        self.refused: list[tuple[Outcome, Outcome]] = []  # what was to be published, and what became of it
+        self.publisher = Publisher(
+            self.storage, self.state, 1, self.awake.set, lambda meant, became: self.refused.append((meant, became))
+        )
 
     def add(self, name: str = "six", body: bytes = b"page", **fields: Any) -> Outcome:
         """Hand in an outcome with one page of two names."""
@@ -136,14 +147,42 @@ def test_when_the_pages_cannot_be_made_durable_no_row_is_written(desk):
     assert desk.names() == set()
 
 
-def test_a_page_that_cannot_be_renamed_keeps_its_whole_group_off_the_record(desk):
+def test_a_page_that_cannot_be_renamed_fails_its_project_and_no_other(desk):
+    desk.add("six", body=b"old", serial=4)
+    desk.publisher.finish()
+    meant = desk.add("six", body=b"new", serial=5, dropped=(FILE.path,))
+    os.unlink(meant.pages[0].staged[0])
     desk.add("pip")
-    lost = desk.add("six")
-    os.unlink(lost.pages[0].staged[0])
-    with pytest.raises(OSError, match="No such file"):
+    desk.publisher.finish()
+    assert desk.page("six") == b"old"
+    assert dict(desk.state.every_serial()) == {"six": 4, "pip": 5}
+    ((refused, became),) = desk.refused
+    assert refused == meant
+    assert became.status == "failed"
+    assert "storage: page: " in became.reason
+    (failing,) = desk.state.failing(10)
+    assert (failing.name, failing.reason) == ("six", became.reason)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_disk_that_refuses_to_rename_keeps_the_whole_group_off_the_record(desk, code):
+    desk.storage.fail_publish = OSError(code, os.strerror(code))
+    desk.add("six")
+    desk.add("pip")
+    with pytest.raises(OSError, match=os.strerror(code)):
         desk.publisher.finish()
     assert desk.names() == set()
-    assert desk.page("six") is None
+    assert desk.refused == []
+
+
+def test_a_page_of_a_retired_form_goes_after_the_new_ones_are_out(desk):
+    old = "simple/six/index.v1_json"
+    desk.storage.publish(desk.storage.write_staged(b"{}"), old)
+    desk.storage.seen.clear()
+    desk.add(retired=(old,))
+    desk.publisher.finish()
+    assert desk.storage.seen == ["flush", "simple/six/index.html", "simple/six/index.v1_html", f"- {old}", "flush"]
+    assert desk.storage.read(old) is None
 
 
 def test_what_was_recorded_before_a_failure_stays(desk):

@@ -291,6 +291,8 @@ def test_a_name_that_is_only_written_otherwise_is_not_removed():
         root(("six", 1))[:-1],
         root(("six", 1)).replace(b"1.4", b"2.0"),
         root({"name": "six", "x": "},{"}),
+        root({"name": "six", "x": [{}, {}]}),
+        root({"name": "six", "x": [{"a": 1}, {"name": "pip"}, {"a": 2}]}),
     ],
 )
 def test_another_form_takes_the_whole_of_both(other):

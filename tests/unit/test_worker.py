@@ -19,7 +19,7 @@ from fastmirror.pages import Context
 from fastmirror.settings import parse_settings
 from fastmirror.state import unpack_files
 from fastmirror.storage import Storage
-from fastmirror.upstream import Dialect, Tongue
+from fastmirror.upstream import Dialect
 from fastmirror.worker import run_inline
 from tests.fakes import faults
 
@@ -48,7 +48,7 @@ class Bench:
         self.storage.prepare()
         self.context = Context(
             settings=parse_settings(None, overrides=overrides),
-            tongue=Tongue(Dialect.SERIALS, completed=False),
+            dialect=Dialect.JSON,
             tree=Tree(Layout.HASHED, hash_index=False),
             settings_digest="s",
             clean=True,
