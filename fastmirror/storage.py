@@ -141,10 +141,7 @@ class Storage:
             return self._rename(staged, final, replace=replace)
 
     def publish(self, staged: str, path: str) -> None:
-        """Let a staged page take the place of the one below ``web/``, if there is one.
-
-        A staged page that is no longer there was renamed before: a repetition is harmless.
-        """
+        """Let a staged page take the place of the one below ``web/``, if there is one."""
         self.place(staged, path, replace=True)
 
     def discard(self, staged: str) -> None:
