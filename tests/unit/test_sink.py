@@ -159,7 +159,7 @@ def test_a_body_that_proved_wrong_is_discarded_and_leaves_nothing(desk):
     sink.finish(sink.discard)
     desk.settle()
     assert not desk.is_free()
-    assert not [path for path in Path(desk.storage.staging).rglob("*") if path.is_file()]
+    assert not [path for path in Path(desk.storage.own, "staging").rglob("*") if path.is_file()]
 
 
 def test_a_small_body_is_written_in_one_go_and_at_once(desk):
@@ -200,8 +200,8 @@ def test_an_empty_body_is_a_file_too(desk):
 @pytest.mark.parametrize("content", [b"small", CONTENT], ids=["small", "large"])
 def test_a_disk_that_refuses_is_told_when_the_body_is_whole(desk, content):
     """Nothing is raised into a transport, whose callbacks this is called from."""
-    shutil.rmtree(desk.storage.staging)
-    Path(desk.storage.staging).write_bytes(b"")
+    shutil.rmtree(Path(desk.storage.own, "staging"))
+    Path(desk.storage.own, "staging").write_bytes(b"")
     sink, finished = desk.sink(GOAL._replace(size=len(content))), []
     assert sink.begin(200, {}) is None
     desk.feed(sink, content)

@@ -167,7 +167,7 @@ def test_a_large_project_is_done_in_pieces_and_published_once(bench, index):
     assert (outcome.status, outcome.file_count, outcome.fetched_files) == ("published", 150, 150)
     assert len(json.loads(staged(outcome)["simple/cf/six.v1_json"])["files"]) == 150
     assert len(index.paths("/simple/six/")) == 1
-    left = {path for path in Path(bench.storage.staging).rglob("*") if path.is_file()}
+    left = {path for path in Path(bench.storage.own, "staging").rglob("*") if path.is_file()}
     assert left == {Path(path) for page in outcome.pages for path in page.staged}
 
 
