@@ -13,7 +13,14 @@ import typer
 
 from fastmirror import __version__, logs
 from fastmirror.configuration import CONFIGURATION_FILES, load_settings, project_names
-from fastmirror.errors import Interrupted, MirrorError, SettingsError, StorageError, is_storage_failure
+from fastmirror.errors import (
+    Interrupted,
+    MirrorError,
+    SettingsError,
+    StorageError,
+    is_access_failure,
+    is_storage_failure,
+)
 from fastmirror.progress import open_progress
 
 if TYPE_CHECKING:
@@ -78,7 +85,7 @@ def _status(call: Callable[[], int]) -> int:
         _logger.error("%s", error, exc_info=traced)  # noqa: TRY400 - foreseen: its text is enough
         return error.signal_status if isinstance(error, Interrupted) else error.exit_status
     except Exception as error:
-        if isinstance(error, OSError) and is_storage_failure(error):
+        if isinstance(error, OSError) and (is_storage_failure(error) or is_access_failure(error)):
             _logger.error("storage: %s", error)  # noqa: TRY400 - foreseen: its text is enough
             return StorageError.exit_status
         path = logs.current_log()
@@ -297,6 +304,7 @@ def _run(context: typer.Context, settings: Settings, options: RunOptions) -> int
     from fastmirror import reports
     from fastmirror.mirror import run_mirror
 
+    os.umask(0o022)
     progress = open_progress(sys.stderr)
     try:
         logs.set_up(settings.storage.directory, settings.log, debug=context.obj.debug, emit=progress.note)
@@ -319,7 +327,7 @@ def _plan(settings: Settings, options: RunOptions, *, with_files: bool, as_json:
     finally:
         progress.close()
     _print(reports.plan_json(planned) if as_json else reports.plan_text(planned))
-    return 0
+    return 1 if planned.failed else 0
 
 
 def _tree(settings: Settings) -> Tree:

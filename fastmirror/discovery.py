@@ -15,6 +15,7 @@ from fastmirror.planner import plan_sync
 from fastmirror.upstream import (
     Dialect,
     dialect_of,
+    etag_of,
     load_root,
     read_root,
     require_usable,
@@ -177,6 +178,10 @@ class Discovery:
             return found
         now = None if retry_failed else time.time()
         due = self._state.due(now)
+        keep = project_filter(self._settings.filters)
+        if keep is not None:
+            wanted_by_name = self._state.wanted_by_name()
+            due = {name: serial for name, serial in due.items() if keep(name) or name in wanted_by_name}
         if chosen.names is not None:
             due = {name: serial for name, serial in due.items() if name in chosen.names}
         update = found.update
@@ -197,7 +202,7 @@ class Discovery:
             save_root(self._cache, root.reply.body)
         return {
             "root_digest": root.digest,
-            "root_etag": root.reply.headers.get("etag", "") or None,
+            "root_etag": etag_of(root.reply) or None,
             "root_serial": str(serial) if serial else None,
             "root_selection": self._selection,
         }

@@ -3,7 +3,6 @@
 MirrorError                1   something failed; the base of all of them
 ├ SettingsError            2   the operator can mend it: file, line, key, accepted values
 ├ MirrorLocked             3   another run holds the mirror
-├ RemovalRefused           4   the deletion guard held something back
 ├ UpstreamError            5   the upstream as a whole is unusable
 ├ StorageError             6   the disk is full, read-only or broken
 ├ Interrupted        130/143   a signal ended the run, drained and recorded
@@ -38,19 +37,6 @@ class MirrorLocked(MirrorError):
     def __str__(self) -> str:
         directory, holder = self.args
         return f"another run holds {directory}: {holder}"
-
-
-class RemovalRefused(MirrorError):
-    """The deletion guard held removals back: (what, how many, the limit, the option that lifts it)."""
-
-    exit_status = 4
-
-    def __str__(self) -> str:
-        what, count, limit, option = self.args
-        return (
-            f"deletion guard: {count} {what} to remove, more than {limit}:"
-            f" none was removed (hint: --set {option}={count})"
-        )
 
 
 class UpstreamError(MirrorError):
@@ -90,6 +76,15 @@ class PageError(MirrorError):
 
 # What the disk says when no other file would fare better: the run stops.
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
+
+
+# What the disk says when this file is not ours to touch.
+_ACCESS_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG})
+
+
+def is_access_failure(error: OSError) -> bool:
+    """Whether this error speaks of permissions or of something in the way: the operator can mend it."""
+    return error.errno in _ACCESS_ERRNOS
 
 
 def is_storage_failure(error: OSError) -> bool:

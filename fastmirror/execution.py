@@ -92,14 +92,19 @@ class Execution:
         Raises Interrupted or StorageError when what was answered is recorded, but not all was answered.
         """
         pool = self._pool
+        self._counts.planned += len(update)
         if pool is None or not update:
             return
-        self._counts.planned += len(update)
         self._progress.plan(self._counts.planned)
         answered = pool.run(self._jobs(update), len(update), self._take, self._tick)
         self._publisher.finish()
         if not answered:
-            raise StorageError(self._storage_failure) if self._storage_failure else Interrupted(self._signal)
+            if self._storage_failure:
+                raise StorageError(self._storage_failure)
+            if self._signal:
+                raise Interrupted(self._signal)
+            pool.close()  # out of time: what is pending is for the next run
+            self._pool = None
 
     def take_gone(self) -> list[Outcome]:
         """The projects that upstream answered 404 for, since the last call."""
@@ -123,8 +128,6 @@ class Execution:
         for names in in_chunks(update, CHUNK):
             known = self._state.known(names)
             for name in names:
-                if terms.deadline is not None and time.time() > terms.deadline:
-                    return
                 yield ProjectJob(name, update[name], known.get(name), name in wanted, terms.force)
 
     def _take(self, job: ProjectJob, outcome: Outcome) -> None:
@@ -164,7 +167,11 @@ class Execution:
         if now - self._hour_begun > _HOUR_S:
             self._hour_begun = now
             self.every_hour()
-        return not self._signal and not self._storage_failure
+        return not self._signal and not self._storage_failure and not self._is_out_of_time()
+
+    def _is_out_of_time(self) -> bool:
+        deadline = self._terms.deadline
+        return deadline is not None and time.time() > deadline
 
     def _wake(self) -> None:
         if self._pool is not None:

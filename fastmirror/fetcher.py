@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.errors import is_storage_failure
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_LOG = logging.getLogger(__name__)
 _PLAIN = ("Accept-Encoding: identity",)
 _ABSENT = frozenset({403, 404, 410})
 
@@ -150,10 +152,25 @@ class Fetcher:
 
     def fetch(self, want: Want, done: Callable[[Brought], None]) -> None:
         """Bring one file, and its core metadata file where upstream offers one."""
-        if want.stored is not None:
-            self._fetch_metadata(want, want.stored, Brought(), done)
-            return
-        self._look_for(want, lambda found: self._fetch_unless(want, found, done))
+        stored = want.stored
+        if stored is not None:
+            self._safely(want, done, lambda: self._fetch_metadata(want, stored, Brought(), done))
+        else:
+
+            def found(at_rest: StoredFile | None) -> None:
+                self._safely(want, done, lambda: self._fetch_unless(want, at_rest, done))
+
+            self._safely(want, done, lambda: self._look_for(want, found))
+
+    def _safely(self, want: Want, done: Callable[[Brought], None], step: Callable[[], None]) -> None:
+        """One file's trouble is never another's: whatever a step raises is this file's failure."""
+        try:
+            step()
+        except OSError as error:
+            done(_failed(want, Arrival("", "", 0, f"storage: {error}", is_storage_failure(error))))
+        except Exception as error:  # noqa: BLE001 - one file's trouble is never another's
+            _LOG.exception("%s: this is a bug", want.filename)
+            done(_failed(want, Arrival("", "", 0, f"bug: {type(error).__name__}: {error}")))
 
     def _fetch_unless(self, want: Want, found: StoredFile | None, done: Callable[[Brought], None]) -> None:
         if found is not None:
@@ -163,7 +180,11 @@ class Fetcher:
             want.url, want.algorithm, want.digest, want.size,
             UNSIZED_FILE_LIMIT if want.size is None else want.size, want.mtime,
         )  # fmt: skip
-        BodyFetch(goal, self._desk, lambda arrival: self._arrived(want, arrival, done)).start()
+
+        def arrived(arrival: Arrival) -> None:
+            self._safely(want, done, lambda: self._arrived(want, arrival, done))
+
+        BodyFetch(goal, self._desk, arrived).start()
 
     def _arrived(self, want: Want, arrival: Arrival, done: Callable[[Brought], None]) -> None:
         if not arrival.staged:
@@ -197,7 +218,7 @@ class Fetcher:
         goal = Goal(f"{want.url}.metadata", "sha256", want.metadata, None, METADATA_LIMIT, want.mtime)
 
         def arrived(arrival: Arrival) -> None:
-            done(so_far.joined(self._metadata_arrived(want, stored, arrival, path)))
+            self._safely(want, done, lambda: done(so_far.joined(self._metadata_arrived(want, stored, arrival, path))))
 
         BodyFetch(goal, self._desk, arrived).start()
 

@@ -40,6 +40,7 @@ class PlannedRun(NamedTuple):
     files: int | None  # to fetch, where they were asked for
     bytes: int | None
     complete: bool  # upstream's list was read
+    failed: int = 0  # pages that could not be read, where files were asked for
 
 
 class MirrorStatus(NamedTuple):
@@ -87,14 +88,15 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
             begun = (state.get("force_check_run") if state is not None else None) or 0
             found = discovery.with_everything(found, chosen, check_id=int(begun) if options.force_check else None)
         found = discovery.with_retries(found, chosen, retry_failed=options.retry_failed)
-        files, size = None, None
+        files, size, failed = None, None, 0
         if with_files:
             dialect = root.dialect if root is not None else discovery.dialect()
             context = Context(settings, dialect, tree, digest, clean=True, debug=options.debug, plan_only=True)
-            files, size = _count_files(context, found.update, state, progress)
+            files, size, failed = _count_files(context, found.update, state, progress)
         held = state is not None and is_held_back(found, settings.guard, state)
         names, remove = tuple(sorted(found.update)), tuple(sorted(found.remove))
-        return PlannedRun(len(names), names, remove, held, found.retries, files, size, complete=chosen.needs_root)
+        complete = chosen.needs_root
+        return PlannedRun(len(names), names, remove, held, found.retries, files, size, complete, failed)
     finally:
         session.close()
         if state is not None:
@@ -103,17 +105,18 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
 
 def _count_files(
     context: Context, update: dict[NormalizedName, int | None], state: State | None, progress: Progress
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     progress.plan(len(update))
-    files = size = 0
+    files = size = failed = 0
     for names in in_chunks(update, CHUNK):
         known = state.known(names) if state else {}
         jobs = [ProjectJob(name, update[name], known.get(name), wanted=False, force=False) for name in names]
         for outcome in run_inline(context, jobs):
             files += outcome.fetched_files
             size += outcome.fetched_bytes
+            failed += outcome.status == "failed"
             progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(outcome.status == "failed"))
-    return files, size
+    return files, size, failed
 
 
 def read_status(settings: Settings) -> MirrorStatus:

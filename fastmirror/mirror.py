@@ -148,7 +148,15 @@ class _Run:
             )  # fmt: skip
             self._remove(found)
             self._update(found.update)
+            self._require_answers()
         self._conclude(discovery, root, found)
+
+    def _require_answers(self) -> None:
+        """Raises UpstreamError if the upstream did not answer for any project."""
+        counts = self._counts
+        if counts.unreachable and counts.unreachable == counts.answered:
+            self._trust_rows_again()
+            raise UpstreamError(f"upstream does not answer: {next(iter(counts.failures.values()))}")
 
     def _mark_unclean(self) -> None:
         """Before anything is renamed: until the run ends in order, rows may be behind the pages."""
@@ -205,16 +213,17 @@ class _Run:
         formats = self._settings.pages.formats
         if self._marked or any(self._storage.size(index_path(page_format)) is None for page_format in formats):
             self._write_index()
-        if self._clean:
-            self._unlink_doomed()
+        self._unlink_doomed()
         self._storage.flush()
-        facts: dict[str, str | None] = {"clean": "1"}
+        facts: dict[str, str | None] = {}
         dialect = root.dialect if root is not None else discovery.dialect() or self._execution.dialect
         if dialect:
             facts["dialect"] = dialect
         all_asked = not self._counts.pending and not self._chosen.by_command
         if all_asked:
             facts["settings"] = self._settings_digest
+        if all_asked or self._clean:
+            facts["clean"] = "1"
         is_whole = all_asked and not self._counts.held_removals
         if self._options.force_check and is_whole:
             facts["force_check_run"] = None
@@ -225,12 +234,15 @@ class _Run:
         self._storage.keep_fact("generation", "5")
         if found.serial is not None and is_whole:
             self._storage.keep_fact("status", str(found.serial))
+        if self._chosen.by_command:
+            return
         stamp = datetime.fromtimestamp(self._started, UTC).strftime("%Y%m%dT%H:%M:%S\n")
         self._storage.publish_fact("last-modified", stamp)
 
     def _unlink_doomed(self) -> None:
         most = self._settings.guard.max_removed_files
-        moment = time.time() - self._settings.storage.delete_grace_s
+        # After a run that was cut off, pages may name what rows do not: only what is hidden goes at once.
+        moment = time.time() - self._settings.storage.delete_grace_s if self._clean else 0.0
         self._counts.held_files = unlink_doomed(self._state, self._storage, moment, most)
 
     def _wind_up(self) -> None:
@@ -239,13 +251,16 @@ class _Run:
             if self._counts.answered or self._serial is not None:
                 self._write_index()
             self._storage.flush()
+            self._trust_rows_again()
+
+    def _trust_rows_again(self) -> None:
+        """What this run did is recorded: the next may trust the rows if this one might."""
+        if self._clean:
             with self._state.transaction():
                 self._state.put({"clean": "1"})
 
     def _exit_status(self) -> int:
         counts = self._counts
-        if counts.unreachable and counts.unreachable == counts.answered:
-            return UpstreamError.exit_status
         if counts.held_removals or counts.held_files:
             return 4
         failing = 0 if self._chosen.by_command else self._state.count_failing()

@@ -9,7 +9,7 @@ from fastmirror.layout import Layout, file_paths, metadata_path
 from fastmirror.model import File, Page, ProjectPlan, StoredFile, SyncPlan, Want
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 
     from fastmirror.names import NormalizedName
 
@@ -78,20 +78,21 @@ def plan_project(
     *,
     layout: Layout,
     core_metadata: bool,
-    is_promised: bool = True,
+    unpromised: Container[str] = (),
     damaged: Collection[str] = (),
 ) -> ProjectPlan:
     """Return what to fetch, what stays and what goes, so that the tree holds what the page lists.
 
     ``stored`` maps paths below ``web/`` to the project's files at rest. ``damaged`` names paths whose bytes
-    are known not to be what they should be: they are fetched again, and may be replaced. ``is_promised``
-    says whether upstream's page itself offers the core metadata, rather than its legacy API.
+    are known not to be what they should be: they are fetched again, and may be replaced. ``unpromised``
+    names the files whose core metadata only the upstream's legacy API offers, not its page.
     """
     fetch: list[Want] = []
     keep: list[StoredFile] = []
     named: set[str] = set()
     for file in page.files:
         metadata = file.metadata if core_metadata else None
+        is_promised = file.filename not in unpromised
         paths = file_paths(layout, file.url, file.filename, file.digest)
         at_rest = _stored_copy(stored, paths, file)
         if at_rest is None:

@@ -75,7 +75,7 @@ class Pool:
         self._context: Context | None = None
         self._budget = budget
         self._lock = lock
-        self._count = max(1, min(processes, budget.index_transfers))
+        self._count = max(1, min(processes, budget.index_transfers, budget.file_transfers))
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
         self._bell = Bell()

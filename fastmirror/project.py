@@ -52,6 +52,7 @@ class ProjectTask:
         packed = job.known.files if job.known is not None else b""
         self._stored = {file.path: file for file in unpack_files(packed)}
         self._awaited = 0
+        self._damaged: Collection[str] = ()
 
     def start(self) -> None:
         """Begin; the answer comes from a later poll, or at once."""
@@ -82,7 +83,8 @@ class ProjectTask:
         self._answer(outcome)
 
     def _take_page(self, reading: Reading) -> None:
-        if reading.source.dialect is Dialect.HTML and not reading.page.files and self._stored:
+        is_empty = not reading.page.files and reading.page.status != "quarantined"
+        if reading.source.dialect is Dialect.HTML and is_empty and self._stored:
             self._fail("no hashed link on the page of a project that had files")
         elif self._job.force and self._stored:
             damaged: set[str] = set()
@@ -114,11 +116,12 @@ class ProjectTask:
             stored,
             layout=self._context.tree.layout,
             core_metadata=self._context.settings.pages.core_metadata,
-            is_promised=not reading.source.legacy,
+            unpromised=reading.unpromised,
             damaged=damaged,
         )
 
     def _fetch_files(self, reading: Reading, damaged: Collection[str]) -> None:
+        self._damaged = damaged
         plan = self._plan(reading, self._stored, damaged)
         self._keep = plan.keep
         if self._context.plan_only:
@@ -154,7 +157,8 @@ class ProjectTask:
         self._brought = held.brought
         fresh = {file.path: file for file in held.brought.stored}
         mended = {path for file in held.brought.stored for path in (file.path, f"{file.path}.metadata")}
-        plan = self._plan(reading, self._stored | fresh, set(held.damaged) - mended)
+        self._damaged = set(held.damaged) - mended
+        plan = self._plan(reading, self._stored | fresh, self._damaged)
         without_metadata = [want.stored._replace(metadata=None) for want in plan.fetch if want.stored is not None]
         self._keep = [file for file in [*plan.keep, *without_metadata] if file.path not in fresh]
         self._finish(reading)
@@ -172,14 +176,17 @@ class ProjectTask:
         if brought.storage_failure:
             self._fail(brought.failures[-1][1], storage_failure=True)
             return
-        left_out = {filename for filename, _ in page.refused}
+        left_out = {filename for filename, _ in (*page.refused, *brought.failures)}
         at_rest = [*self._keep, *brought.stored]
         listed = {_filename(file): file for file in at_rest}
         trusted = context.clean and not self._job.force and known is not None and known.outcome != "failed"
         pages, page_digest = stage_pages(context, self._bench.storage, page, listed, known, trusted=trusted)
         has_other_forms = known is not None and known.settings_digest != context.settings_digest
-        # A stored copy of an entry that cannot be used any more stays on the disk, though off the page.
-        at_rest += [file for file in self._stored.values() if _filename(file) in left_out - listed.keys()]
+        # A stored good copy of what cannot be had any more stays on the disk, though off the page.
+        left_out -= listed.keys()
+        at_rest += [
+            file for file in self._stored.values() if _filename(file) in left_out and file.path not in self._damaged
+        ]
         reasons = [f"{filename}: {reason}" for filename, reason in (*page.refused, *brought.failures)]
         if reading.trouble:
             reasons.append(reading.trouble)

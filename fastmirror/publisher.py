@@ -110,7 +110,7 @@ class Publisher:
     def _publish(self, group: Sequence[Done]) -> dict[str, str]:
         """In the thread: returns the projects whose pages could not be put into place, with the reasons."""
         outcomes = [done.outcome for done in group]
-        if not any(outcome.pages or outcome.fetched_files or outcome.retired for outcome in outcomes):
+        if not any(o.pages or o.fetched_files or o.shared or o.retired for o in outcomes):
             return {}
         self._storage.flush()
         unpublished: dict[str, str] = {}

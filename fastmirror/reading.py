@@ -12,7 +12,7 @@ from fastmirror.lanes import Lane, Lanes, failure_reason
 from fastmirror.model import Outcome, Page, ProjectJob
 from fastmirror.simple_entry import METADATA_KEYS
 from fastmirror.transport import Reply, Request
-from fastmirror.upstream import PAGE_LIMIT, Dialect, accept, dialect_of, legacy_url, project_url
+from fastmirror.upstream import PAGE_LIMIT, Dialect, accept, dialect_of, etag_of, legacy_url, project_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,7 @@ class Reading(NamedTuple):
     page: Page
     source: Source
     trouble: str  # what keeps it from being whole, "" if nothing does
+    unpromised: frozenset[str] = frozenset()  # files whose core metadata only the legacy API offers
 
 
 def read_page(job: ProjectJob, context: Context, source: Source) -> Reading:
@@ -69,12 +70,15 @@ def read_page(job: ProjectJob, context: Context, source: Source) -> Reading:
     url = project_url(upstream.master, job.name)
     parse = simple.parse_html_page if source.dialect is Dialect.HTML else simple.parse_json_page
     page = parse(source.body, job.name, url, accept_unhashed=upstream.unhashed == "accept")
-    if source.legacy:
-        try:
-            page = simple.with_legacy(page, source.legacy)
-        except PageError as error:
-            return Reading(page, source, f"legacy JSON: {error}")
-    return Reading(page, source, _staleness(page, job.serial))
+    if not source.legacy:
+        return Reading(page, source, _staleness(page, job.serial))
+    try:
+        completed = simple.with_legacy(page, source.legacy)
+    except PageError as error:
+        return Reading(page, source, f"legacy JSON: {error}")
+    offered = {file.filename for file in page.files if file.metadata is not None}
+    unpromised = frozenset(file.filename for file in completed.files if file.metadata is not None) - offered
+    return Reading(completed, source, _staleness(completed, job.serial), unpromised)
 
 
 def _staleness(page: Page, expected: int | None) -> str:
@@ -153,7 +157,7 @@ class PageReader:
         dialect = dialect_of(reply, self._context.dialect)
         if dialect is None:
             raise PageError(f"page: not in this upstream's format: {reply.headers.get('content-type', '')!r:.80}")
-        source = Source(reply.body, b"", reply.headers.get("etag", ""), dialect)
+        source = Source(reply.body, b"", etag_of(reply), dialect)
         known = self._job.known
         if known is not None and self._is_current() and source.digest() == known.upstream_digest:
             outcome = Outcome(self._job.name, "unchanged", serial=known.serial, etag=source.etag, dialect=dialect)
@@ -183,7 +187,7 @@ class PageReader:
         return False
 
     def _take_legacy(self, reading: Reading, reply: Reply) -> None:
-        if reply.error or reply.status not in (200, 404):
+        if reply.error or reply.retryable:
             self._done(reading._replace(trouble=f"legacy JSON: {failure_reason(reply)}"))
             return
         self._legacy.note(answered=reply.status == 200)

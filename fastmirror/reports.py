@@ -36,7 +36,12 @@ def summary_text(summary: Summary) -> str:
     ]
     if summary.held_removals or summary.held_files:
         held = _joined((summary.held_removals, "project", "projects"), (summary.held_files, "file", "files"))
-        lines.append(f"held back by the deletion guard: {held}")
+        options = [
+            f"--set {key}={count}"
+            for key, count in (("max-removals", summary.held_removals), ("max-removed-files", summary.held_files))
+            if count
+        ]
+        lines.append(f"held back by the deletion guard: {held} (hint: {' '.join(options)})")
     lines.append(_verdict(summary))
     return "\n".join(lines)
 
@@ -64,7 +69,7 @@ def _verdict(summary: Summary) -> str:
     if summary.error:
         missing.append(clean(summary.error))
     if missing or summary.exit_status:
-        reasons = ", ".join(missing) or f"exit status {summary.exit_status}"
+        reasons = ", ".join(missing) or "projects are failing since earlier runs (hint: fastmirror status)"
         return f"not complete: {reasons}"
     serial = "" if summary.serial is None else f", serial {summary.serial}"
     return f"complete{serial}"
@@ -82,6 +87,8 @@ def plan_text(plan: PlannedRun) -> str:
     lines.append(f"to remove: {_plural(removals, 'project', 'projects')}{held}{_names(plan.remove, removals)}")
     if plan.files is not None:
         lines.append(f"to fetch: {_files(plan.files, plan.bytes)}")
+    if plan.failed:
+        lines.append(f"not known: {_plural(plan.failed, 'page', 'pages')} could not be read")
     if plan.complete and not plan.update and not plan.remove:
         lines.append("nothing to do")
     return "\n".join(lines)

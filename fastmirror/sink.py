@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES = 1 << 20
 _BUFFERS_WAITING = 2
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)", re.ASCII)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII)
 
 
 class Goal(NamedTuple):
@@ -109,8 +109,12 @@ class FileSink:
             self._side.submit(self._hash_partial, lambda: None)
             self.size = self.resumed_at
         else:
-            os.ftruncate(self._descriptor, 0)
             self.resumed_at = 0
+            try:
+                os.ftruncate(self._descriptor, 0)
+            except OSError as error:
+                self.error = error
+                return f"storage: {error}"
         return None
 
     def feed(self, chunk: bytes) -> bool:

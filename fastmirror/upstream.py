@@ -70,9 +70,6 @@ class RootChange(NamedTuple):
     skipped: list[str]
 
 
-Get = "Callable[[Request], Reply]"
-
-
 def with_netrc(settings: UpstreamSettings) -> UpstreamSettings:
     """Take the upstream's credentials from the netrc file, where it names the host and the URL gave none."""
     if settings.credentials is not None or not settings.netrc:
@@ -108,6 +105,12 @@ def require_usable(reply: Reply, what: str) -> None:
         raise UpstreamError(f"{what} cannot be read: {reply.error}")
     if reply.status not in (200, 304):
         raise UpstreamError(f"{what} cannot be read: HTTP status {reply.status}")
+
+
+def etag_of(reply: Reply) -> str:
+    """The ETag of a reply, as it is to be sent back; empty if there is none that can be."""
+    etag = reply.headers.get("etag", "")
+    return etag if etag.isascii() and etag.isprintable() else ""
 
 
 def is_json(reply: Reply) -> bool:

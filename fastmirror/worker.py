@@ -68,7 +68,8 @@ class Workshop:
     def __init__(self, context: Context) -> None:
         settings = context.settings
         storage = Storage(settings.storage.directory, settings.storage.staging, durable=settings.storage.durability)
-        storage.open_desk()
+        if not context.plan_only:
+            storage.open_desk()
         self.transport = open_transport(settings)
         self.lanes = Lanes(self.transport, _TRIES)
         self._side = SideThread(self.transport.wake)

@@ -17,7 +17,17 @@ PACKAGE = Path(__file__).parents[1] / "fastmirror"
 FLOORS = (
     *("__init__", "errors", "names", "model", "layout", "ini", "settings"),
     *("planner", "filters", "simple_html", "simple_entry", "simple", "summary"),
-    *("progress", "logs", "bell", "transport", "transport.rate", "transport.curl", "transport.session", "channel"),
+    *(
+        "progress",
+        "logs",
+        "bell",
+        "transport",
+        "transport.rate",
+        "transport.headers",
+        "transport.curl",
+        "transport.session",
+        "channel",
+    ),
     *("schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
     *("lanes", "sink", "fetcher", "pages", "reading", "project", "worker", "processes", "pool"),
     *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "mirror", "inquiry"),

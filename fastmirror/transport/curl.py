@@ -16,7 +16,6 @@ import pycurl
 from fastmirror import __version__
 from fastmirror.bell import Bell
 from fastmirror.transport import (
-    HEADERS_READ,
     LEAST_BYTES_PER_SECOND,
     MAX_REDIRECTS,
     Reply,
@@ -25,6 +24,7 @@ from fastmirror.transport import (
     is_retryable_status,
     origin,
 )
+from fastmirror.transport.headers import parse_headers
 from fastmirror.transport.rate import Rate
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ _FINAL = {
     pycurl.E_TOO_MANY_REDIRECTS: "redirected too often",
     pycurl.E_FILESIZE_EXCEEDED: "larger than allowed",
 }
-_HEADERS_READ = {name.encode(): name for name in HEADERS_READ}
 _PLAIN_SUCCESS: tuple[int, dict[str, str]] = (200, {})
 _STALL_CHECK_S = 1.0
 _EVENTS = {
@@ -112,23 +111,6 @@ class _Transfer:
         """Whether there is one response, and it is a 200: its headers are of no interest to a sink."""
         first, *others = self.lines
         return first.split(None, 2)[1:2] == [b"200"] and not any(line[:5] == b"HTTP/" for line in others)
-
-
-def parse_headers(lines: list[bytes]) -> tuple[int, dict[str, str]]:
-    """Status and HEADERS_READ of the last response in these raw header lines."""
-    status = 0
-    headers: dict[str, str] = {}
-    for line in lines:
-        if line[:5] == b"HTTP/":
-            fields = line.split(None, 2)
-            status = int(fields[1]) if len(fields) > 1 and fields[1].isdigit() else 0
-            headers = {}
-        else:
-            name, _, value = line.partition(b":")
-            key = _HEADERS_READ.get(name.lower())
-            if key is not None:
-                headers[key] = value.strip().decode("latin-1")
-    return status, headers
 
 
 class CurlTransport:
@@ -220,7 +202,12 @@ class CurlTransport:
         if transfer is not None and transfer.paused:
             transfer.paused = False
             transfer.since, transfer.moved = self._clock, 0
-            transfer.handle.pause(pycurl.PAUSE_CONT)
+            try:
+                transfer.handle.pause(pycurl.PAUSE_CONT)
+            except pycurl.error as error:  # what waited was refused in there
+                self.cancel(token)
+                reason = transfer.error or f"cannot be resumed: {error.args[-1]}"
+                self._failed.append(Reply(token, 0, {}, b"", reason, retryable=not transfer.error))
 
     def cancel(self, token: int) -> None:
         """End a transfer without a Reply; its connection is closed."""

@@ -5,6 +5,7 @@ SessionTransport serves where pycurl has no wheel: a few threads that only move 
 
 from __future__ import annotations
 
+import logging
 import queue
 import selectors
 import threading
@@ -40,10 +41,18 @@ if TYPE_CHECKING:
     from fastmirror.settings import UpstreamSettings
     from fastmirror.transport import Sink
 
+_LOG = logging.getLogger(__name__)
 _CHUNK = 64 << 10
 _GZIP = 31  # zlib's wbits for it
 _THREADS = 32
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class _Unredirected(requests.Session):
+    """Follows no redirect, nor reads its body to say where it leads, as requests does even if it is not to follow."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Leave redirects to us."""
 
 
 class Session:
@@ -52,7 +61,7 @@ class Session:
     def __init__(self, settings: UpstreamSettings, connections: int = 4) -> None:
         self._settings = settings
         self._authorised = origin(settings.master)
-        self._session = requests.Session()
+        self._session = _Unredirected()
         self._session.trust_env = False
         self._session.headers.clear()
         self._session.headers["User-Agent"] = f"fastmirror/{__version__} (requests/{requests.__version__})"
@@ -298,13 +307,19 @@ class SessionTransport:
         self._selector.close()
         self._bell.close()
 
+    def _get(self, request: Request, flight: _Flight) -> Reply:
+        try:
+            return self._session.get(request, lambda: flight.cancelled, flight.wait)
+        except Exception as error:  # noqa: BLE001 - a reply that never came would hang the run
+            _LOG.exception("%s: this is a bug", request.url)
+            return _failure(request, f"bug: {type(error).__name__}: {error}", retryable=False)
+
     def _fly(self, request: Request, flight: _Flight) -> None:
         try:
             if not flight.cancelled:
                 if request.sink is not None and self._rate is not None:
                     request = request._replace(sink=_Paced(request.sink, self._rate))
-                reply = self._session.get(request, lambda: flight.cancelled, flight.wait)
-                self._done.put((flight, reply))
+                self._done.put((flight, self._get(request, flight)))
                 self.wake()
         finally:
             flight.ended.set()

@@ -25,7 +25,6 @@ from fastmirror.errors import (
     Interrupted,
     MirrorError,
     MirrorLocked,
-    RemovalRefused,
     SettingsError,
     StorageError,
     UpstreamError,
@@ -205,7 +204,6 @@ def raising(error: BaseException) -> NoReturn:
     [
         (SettingsError("bad"), 2),
         (MirrorLocked("/srv/pypi", "process 1"), 3),
-        (RemovalRefused("projects", 30, 20, "max-removals"), 4),
         (UpstreamError("away"), 5),
         (StorageError("full"), 6),
         (Interrupted(signal.SIGTERM), 143),

@@ -15,7 +15,6 @@ from fastmirror.errors import (
     MirrorError,
     MirrorLocked,
     PageError,
-    RemovalRefused,
     SettingsError,
     StorageError,
     UpstreamError,
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 # The facts of those that do not take one text.
 FACTS: dict[type[MirrorError], tuple[object, ...]] = {
     MirrorLocked: ("/srv/pypi", "process 7, since 2026-01-02T03:04:05+00:00"),
-    RemovalRefused: ("projects", 300, 20, "max-removals"),
     Interrupted: (15,),
     InvalidName: ("../six",),
 }
@@ -82,7 +80,6 @@ def test_every_error_says_in_its_docstring_what_it_is(kind):
         (MirrorError, 1),
         (SettingsError, 2),
         (MirrorLocked, 3),
-        (RemovalRefused, 4),
         (UpstreamError, 5),
         (StorageError, 6),
         (InvalidName, 1),
@@ -101,12 +98,6 @@ def test_an_interruption_ends_with_the_shells_status_of_its_signal(number, statu
 
 def test_a_lock_names_the_directory_and_its_holder():
     assert str(MirrorLocked("/srv/pypi", "process 7")) == "another run holds /srv/pypi: process 7"
-
-
-def test_a_refused_removal_names_the_option_and_the_value_that_lift_it():
-    said = str(RemovalRefused("projects", 300, 20, "max-removals"))
-    assert "300 projects to remove, more than 20" in said
-    assert "--set max-removals=300" in said
 
 
 @pytest.mark.parametrize("raw", ["x" * 10_000, None, ["six"] * 5000, "\ud800", "a\nb\x1b[31m"])
