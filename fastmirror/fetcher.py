@@ -146,7 +146,8 @@ def place_file(storage: Storage, arrival: Arrival, paths: tuple[str, ...], *, re
 class Fetcher:
     """Brings wanted files to rest. Everything is called back in the loop."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, *, fresh: bool = False) -> None:
+        self._fresh = fresh  # there is nothing at rest that no row covers
         self._desk = desk
         self._storage = desk.storage
 
@@ -244,7 +245,7 @@ class Fetcher:
 
     def _look_for(self, want: Want, then: Callable[[StoredFile | None], None]) -> None:
         """Find a file that is at rest though no row covers it, as after a crash: trusted once it is hashed."""
-        if want.repair or want.algorithm != "sha256" or self._storage.size(want.path) is None:
+        if self._fresh or want.repair or want.algorithm != "sha256" or self._storage.size(want.path) is None:
             then(None)
             return
         sizes = {

@@ -28,6 +28,7 @@ class Context(NamedTuple):
     clean: bool  # the last run ended in order: rows tell the truth about pages
     debug: bool  # log in detail
     plan_only: bool  # say what would be fetched; fetch and publish nothing
+    fresh: bool = False  # no file was at rest when the run began: none is looked for
 
 
 def stage_pages(

@@ -250,6 +250,11 @@ class Storage:
                 code = ctypes.get_errno()
                 raise StorageError(f"flush failed: {os.strerror(code)}")
 
+    def holds_files(self) -> bool:
+        """Whether there is anything below ``web/packages``."""
+        with os.scandir(self._in_web("packages")) as entries:
+            return next(entries, None) is not None
+
     def free_bytes(self) -> int:
         """Bytes that may still be written where the tree is."""
         facts = os.statvfs(self._in_web("packages"))

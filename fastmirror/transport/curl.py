@@ -7,7 +7,6 @@ owner that was busy parsing is no reason to blame the upstream.
 
 from __future__ import annotations
 
-import selectors
 import time
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from fastmirror.transport import (
     origin,
 )
 from fastmirror.transport.headers import parse_headers
+from fastmirror.transport.poller import READ, WRITE, open_poller
 from fastmirror.transport.rate import Rate
 
 if TYPE_CHECKING:
@@ -40,30 +40,36 @@ _FINAL = {
     pycurl.E_UNSUPPORTED_PROTOCOL: "redirected to another protocol",
     pycurl.E_URL_MALFORMAT: "malformed URL",
     pycurl.E_TOO_MANY_REDIRECTS: "redirected too often",
-    pycurl.E_FILESIZE_EXCEEDED: "larger than allowed",
 }
 _PLAIN_SUCCESS: tuple[int, dict[str, str]] = (200, {})
 _STALL_CHECK_S = 1.0
 _EVENTS = {
-    pycurl.POLL_IN: selectors.EVENT_READ,
-    pycurl.POLL_OUT: selectors.EVENT_WRITE,
-    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
+    pycurl.POLL_IN: READ,
+    pycurl.POLL_OUT: WRITE,
+    pycurl.POLL_INOUT: READ | WRITE,
 }
 
 
 class _Transfer:
-    """One GET in flight."""
+    """One GET in flight; its handle is used again, and what was set on it once holds."""
 
     __slots__ = (
-        "begun", "chunks", "error", "free", "handle", "lines", "moved", "paused", "rate", "request", "response",
-        "since", "size",
+        "begun", "chunks", "error", "free", "handle", "headers", "lines", "moved", "paused", "rate", "request",
+        "response", "since", "size",
     )  # fmt: skip
 
-    def __init__(self, request: Request, handle: pycurl.Curl, clock: float, rate: Rate | None) -> None:
-        self.request = request
+    def __init__(self, handle: pycurl.Curl, free: list[_Transfer]) -> None:
         self.handle = handle
-        self.free: list[pycurl.Curl] = []  # where the handle goes afterwards
+        self.free = free  # where it waits for its next use
+        self.headers: tuple[str, ...] = ()  # that are set on the handle
         self.lines: list[bytes] = []  # of the headers, as they came, of every response on the way
+        handle.setopt(pycurl.WRITEFUNCTION, self.write)
+        handle.setopt(pycurl.HEADERFUNCTION, self.lines.append)
+
+    def begin(self, request: Request, clock: float, rate: Rate | None) -> None:
+        """Forget the last use."""
+        self.request = request
+        self.lines.clear()
         self.chunks: list[bytes] = []
         self.size = 0
         self.error = ""
@@ -109,8 +115,8 @@ class _Transfer:
 
     def _is_plain(self) -> bool:
         """Whether there is one response, and it is a 200: its headers are of no interest to a sink."""
-        first, *others = self.lines
-        return first.split(None, 2)[1:2] == [b"200"] and not any(line[:5] == b"HTTP/" for line in others)
+        lines = self.lines
+        return lines[0].split(None, 2)[1:2] == [b"200"] and b"".join(lines).count(b"HTTP/") == 1
 
 
 class CurlTransport:
@@ -120,13 +126,13 @@ class CurlTransport:
         self._settings = settings
         self._authorised = origin(settings.master)
         self._ca_bundle = ca_bundle(settings.ca_bundle)
-        self._selector = selectors.DefaultSelector()
+        self._poller = open_poller()
         self._watched: dict[int, Callable[[], None]] = {}
         self._registered: set[int] = set()
         self._deadline: float | None = None
         self._transfers: dict[int, _Transfer] = {}
         self._by_handle: dict[pycurl.Curl, _Transfer] = {}
-        self._free: dict[tuple[bool, bool], list[pycurl.Curl]] = {}
+        self._free: dict[tuple[bool, bool], list[_Transfer]] = {}
         self._clock = 0.0  # seconds spent in poll
         self._checked = 0.0
         self._rate: Rate | None = None
@@ -142,20 +148,19 @@ class CurlTransport:
         """Begin a transfer; its Reply comes out of a later poll."""
         kind = (request.compressed, request.url[:6].lower() == "https:")
         free = self._free.setdefault(kind, [])
-        handle = free.pop() if free else self._new_handle(*kind)
-        transfer = _Transfer(request, handle, self._clock, self._rate if request.sink is not None else None)
+        transfer = free.pop() if free else _Transfer(self._new_handle(*kind), free)
+        transfer.begin(request, self._clock, self._rate if request.sink is not None else None)
+        handle = transfer.handle
         try:
             handle.setopt(pycurl.URL, request.url)
-            handle.setopt(pycurl.HTTPHEADER, list(request.headers))
-            handle.setopt(pycurl.WRITEFUNCTION, transfer.write)
-            handle.setopt(pycurl.HEADERFUNCTION, transfer.lines.append)
-            handle.setopt(pycurl.MAXFILESIZE_LARGE, request.limit)
+            if request.headers != transfer.headers:
+                handle.setopt(pycurl.HTTPHEADER, list(request.headers))
+                transfer.headers = request.headers
             self._set_credentials(handle, request.url)
         except (pycurl.error, UnicodeError, ValueError) as error:
-            free.append(handle)
+            free.append(transfer)
             self._failed.append(Reply(request.token, 0, {}, b"", f"malformed URL: {error}", retryable=False))
             return
-        transfer.free = free
         self._transfers[request.token] = self._by_handle[handle] = transfer
         self._multi.add_handle(handle)
 
@@ -168,17 +173,15 @@ class CurlTransport:
         if self._rate is not None:
             wait = min(wait, self._rate.wait_s() or wait)
         acted = False
-        for key, mask in self._selector.select(wait):
-            ready = self._watched.get(key.fd)
+        for descriptor, events in self._poller.wait(wait):
+            ready = self._watched.get(descriptor)
             if ready is not None:
                 ready()
                 continue
             acted = True
-            self._multi.socket_action(
-                key.fd,
-                (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0)
-                | (pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0),
-            )
+            # Trouble (a hang-up, an error) is for libcurl to find, by reading.
+            action = pycurl.CSELECT_IN if events & ~WRITE else 0
+            self._multi.socket_action(descriptor, action | (pycurl.CSELECT_OUT if events & WRITE else 0))
         now = time.monotonic()
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
@@ -221,10 +224,10 @@ class CurlTransport:
         """Call `ready` from `poll` whenever the descriptor can be read; None ends the watch."""
         if ready is None:
             del self._watched[descriptor]
-            self._selector.unregister(descriptor)
+            self._poller.unregister(descriptor)
         else:
             if descriptor not in self._watched:
-                self._selector.register(descriptor, selectors.EVENT_READ)
+                self._poller.register(descriptor, READ)
             self._watched[descriptor] = ready
 
     def wake(self) -> None:
@@ -239,11 +242,11 @@ class CurlTransport:
         """End all transfers and connections."""
         for token in list(self._transfers):
             self.cancel(token)
-        for handles in self._free.values():
-            for handle in handles:
-                handle.close()
+        for transfers in self._free.values():
+            for transfer in transfers:
+                transfer.handle.close()
         self._multi.close()
-        self._selector.close()
+        self._poller.close()
         self._bell.close()
 
     def _new_handle(self, compressed: bool, secure: bool) -> pycurl.Curl:
@@ -280,12 +283,12 @@ class CurlTransport:
         if what == pycurl.POLL_REMOVE:
             if descriptor in self._registered:
                 self._registered.discard(descriptor)
-                self._selector.unregister(descriptor)
+                self._poller.unregister(descriptor)
         elif descriptor in self._registered:
-            self._selector.modify(descriptor, _EVENTS[what])
+            self._poller.modify(descriptor, _EVENTS[what])
         else:
             self._registered.add(descriptor)
-            self._selector.register(descriptor, _EVENTS[what])
+            self._poller.register(descriptor, _EVENTS[what])
 
     def _on_timer(self, timeout_ms: int) -> None:
         self._deadline = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
@@ -310,7 +313,7 @@ class CurlTransport:
         transfer = self._by_handle.pop(handle)
         del self._transfers[transfer.request.token]
         self._multi.remove_handle(handle)
-        transfer.free.append(handle)
+        transfer.free.append(transfer)
         status, headers = transfer.response if transfer.begun else parse_headers(transfer.lines)
         error, retryable = "", is_retryable_status(status)
         if transfer.error:
