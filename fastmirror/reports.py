@@ -69,7 +69,8 @@ def _verdict(summary: Summary) -> str:
     if summary.error:
         missing.append(clean(summary.error))
     if missing or summary.exit_status:
-        reasons = ", ".join(missing) or "projects are failing since earlier runs (hint: fastmirror status)"
+        earlier = "projects are failing since earlier runs (hint: fastmirror status)"
+        reasons = ", ".join(missing) or (earlier if summary.exit_status == 1 else f"exit status {summary.exit_status}")
         return f"not complete: {reasons}"
     serial = "" if summary.serial is None else f", serial {summary.serial}"
     return f"complete{serial}"

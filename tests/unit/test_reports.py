@@ -105,7 +105,9 @@ def test_every_kind_of_shortfall_is_named_in_the_last_line() -> None:
     )
     lines = reports.summary_text(summary).splitlines()
     assert lines[0] == "projects: 1,234 updated, 5 unchanged, 1 removed, 2 partial, 3 failed, 4 gone upstream"
-    assert lines[-2] == "held back by the deletion guard: 30 projects, 1 file"
+    assert lines[-2] == (
+        "held back by the deletion guard: 30 projects, 1 file (hint: --set max-removals=30 --set max-removed-files=1)"
+    )
     assert lines[-1] == (
         "not complete: 3 failed, 2 partial, 1,000 not yet done, removals held back, no space left: '/srv/pypi'"
     )
@@ -164,6 +166,7 @@ def test_a_plan_as_json_has_the_fields_by_name() -> None:
         "files": None,
         "bytes": None,
         "complete": True,
+        "failed": 0,
     }
 
 
