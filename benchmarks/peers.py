@@ -100,7 +100,7 @@ class Fastmirror:
         """A first sync, a run with nothing to do, and one that plans and hashes everything again."""
         mirror = [sys.executable, "-m", "fastmirror", "mirror"]
         mirror += ["--directory", str(directory), "--master", upstream.address]
-        for setting in ("allow-non-https=true", "min-free=0", "workers=10", f"layout={self.layout}"):
+        for setting in ("allow-non-https=true", "min-free=0", f"layout={self.layout}"):
             mirror += ["--set", setting]
         return [
             Step(FIRST_SYNC, "", mirror),
