@@ -32,7 +32,7 @@ def load_settings(
     directory: may be relative. sets: ``KEY=VALUE`` each. All of them win over the file.
     Raises what read_configuration and parse_settings raise.
     """
-    from fastmirror.settings import parse_settings
+    from fastmirror.settings_file import parse_settings
 
     overrides = {}
     for text in sets or ():
@@ -72,7 +72,7 @@ def read_configuration(
 
 
 def _default_written(path: str) -> MirrorError:
-    from fastmirror.settings import DEFAULT_CONFIGURATION
+    from fastmirror.settings_file import DEFAULT_CONFIGURATION
 
     try:
         with open(path, "x", encoding="utf-8") as file:

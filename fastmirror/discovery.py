@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 
 from fastmirror.errors import UpstreamError
-from fastmirror.filters import project_filter
+from fastmirror.filters import Filters
 from fastmirror.planner import plan_sync
 from fastmirror.upstream import (
     Dialect,
@@ -79,8 +79,7 @@ def wanted(settings: Settings, projects: Iterable[NormalizedName]) -> Wanted:
     chosen = frozenset(projects)
     if chosen:
         return Wanted(chosen, by_command=True)
-    allow = settings.filters.allow
-    return Wanted(None if allow is None else allow - settings.filters.block, by_command=False)
+    return Wanted(Filters(settings.filters).names, by_command=False)
 
 
 class Discovery:
@@ -95,8 +94,8 @@ class Discovery:
         self._session = session
         self._cache = os.path.join(own, "root-index")
         # The root index that was applied last counts only for the same selection and the same pages.
-        selection = f"{settings_digest} {sorted(settings.filters.allow or ())} {sorted(settings.filters.block)}"
-        self._selection = xxhash.xxh3_128_hexdigest(selection.encode())
+        self._filters = Filters(settings.filters)
+        self._selection = f"{settings_digest}-{self._filters.selection}"
 
     def dialect(self) -> Dialect | None:
         """How this upstream speaks, if that is settled."""
@@ -130,8 +129,7 @@ class Discovery:
         if change is None or change.serial is None or self._state is None:
             return self._plan_whole(root.dialect, root.reply.body)
         _log_skipped(change.skipped)
-        keep = project_filter(self._settings.filters)
-        changed = {name: serial for name, serial in change.changed.items() if keep is None or keep(name)}
+        changed = self._kept(change.changed)
         published = self._state.serials([*changed, *change.removed])
         plan = plan_sync(changed, [(name, serial) for name, serial in published.items() if name in changed])
         remove = [name for name in change.removed if name in published]
@@ -140,12 +138,8 @@ class Discovery:
     def _plan_whole(self, dialect: Dialect, body: bytes) -> Found:
         index = read_root(body, dialect, f"{self._master}/simple/")
         _log_skipped(index.skipped)
-        keep = project_filter(self._settings.filters)
-        listed = index.projects
-        if keep is not None:
-            listed = {name: serial for name, serial in listed.items() if keep(name)}
-        plan = plan_sync(listed, self._state.every_serial() if self._state else ())
-        remove = plan.remove if keep is None else [name for name in plan.remove if name not in index.projects]
+        plan = plan_sync(self._kept(index.projects), self._state.every_serial() if self._state else ())
+        remove = [name for name in plan.remove if name not in index.projects]
         return Found(plan.update, remove, index.serial, 0)
 
     def with_everything(self, found: Found, chosen: Wanted, *, check_id: int | None) -> Found:
@@ -165,6 +159,11 @@ class Discovery:
         leave = {*found.update, *found.remove}
         return found._replace(update=found.update | {name: serials.get(name) for name in names if name not in leave})
 
+    def _kept(self, projects: dict[NormalizedName, int | None]) -> dict[NormalizedName, int | None]:
+        if not self._filters.selects:
+            return projects
+        return {name: serial for name, serial in projects.items() if self._filters.keeps(name)}
+
     def plan_names(self, names: Iterable[NormalizedName]) -> Found:
         """Ask for each of these, whatever upstream's serials are."""
         return Found(dict.fromkeys(sorted(names)), [], None, 0)
@@ -178,10 +177,9 @@ class Discovery:
             return found
         now = None if retry_failed else time.time()
         due = self._state.due(now)
-        keep = project_filter(self._settings.filters)
-        if keep is not None:
+        if self._filters.selects:
             wanted_by_name = self._state.wanted_by_name()
-            due = {name: serial for name, serial in due.items() if keep(name) or name in wanted_by_name}
+            due = {name: serial for name, serial in due.items() if name in wanted_by_name or self._filters.keeps(name)}
         if chosen.names is not None:
             due = {name: serial for name, serial in due.items() if name in chosen.names}
         update = found.update

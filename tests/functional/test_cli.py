@@ -29,7 +29,8 @@ from fastmirror.errors import (
     StorageError,
     UpstreamError,
 )
-from fastmirror.settings import DEFAULT_CONFIGURATION, LogSettings, parse_settings
+from fastmirror.settings import LogSettings
+from fastmirror.settings_file import DEFAULT_CONFIGURATION, parse_settings
 from tests.fakes import faults
 from tests.fakes.index import FakeIndex
 

@@ -15,14 +15,8 @@ from hypothesis import strategies as st
 from fastmirror.errors import SettingsError
 from fastmirror.ini import read_ini
 from fastmirror.layout import Layout, PageFormat
-from fastmirror.settings import (
-    _SUPPORTED,
-    DEFAULT_CONFIGURATION,
-    DEFAULT_MASTER,
-    Settings,
-    fingerprint,
-    parse_settings,
-)
+from fastmirror.settings import Settings, fingerprint
+from fastmirror.settings_file import _SUPPORTED, DEFAULT_CONFIGURATION, DEFAULT_MASTER, parse_settings
 
 
 def mirror(*lines: str, **overrides: str) -> Settings:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import pytest
 
 from fastmirror.errors import PageError, SettingsError, UpstreamError
-from fastmirror.settings import UpstreamSettings, parse_settings
+from fastmirror.settings_file import parse_settings
 from fastmirror.transport import Reply
 from fastmirror.upstream import (
     Dialect,
@@ -25,6 +25,9 @@ from fastmirror.upstream import (
     save_root,
     with_netrc,
 )
+
+if TYPE_CHECKING:
+    from fastmirror.settings import UpstreamSettings
 
 MASTER = "https://index.example"
 PAGE_URL = f"{MASTER}/simple/"

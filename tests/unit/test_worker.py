@@ -16,7 +16,7 @@ from fastmirror.layout import Layout, Tree
 from fastmirror.model import Known, Outcome, ProjectJob
 from fastmirror.names import NormalizedName
 from fastmirror.pages import Context
-from fastmirror.settings import parse_settings
+from fastmirror.settings_file import parse_settings
 from fastmirror.state import unpack_files
 from fastmirror.storage import Storage
 from fastmirror.upstream import Dialect

@@ -1,0 +1,299 @@
+"""The configuration file, bandersnatch's and ours: every section and key, once, into the frozen settings."""
+
+from __future__ import annotations
+
+import hashlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from fastmirror import ini
+from fastmirror.errors import SettingsError
+from fastmirror.filters import FilterSettings
+from fastmirror.layout import Layout, PageFormat
+from fastmirror.settings import (
+    GuardSettings,
+    LogSettings,
+    PageSettings,
+    PoolSettings,
+    RunSettings,
+    Settings,
+    StorageSettings,
+    UpstreamSettings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_MASTER = "https://pypi.org"
+DEFAULT_FILE_HOST = "https://files.pythonhosted.org"
+
+DEFAULT_CONFIGURATION = f"""\
+# Configuration of fastmirror. First set `directory`; then see what a run would do: fastmirror plan
+# Lines that begin with # or ; are not in force: # explains, ; is an example to take up.
+
+[mirror]
+# Where the mirror is kept. All of PyPI takes tens of terabytes: see [plugins] for a part of it.
+directory = /srv/pypi
+# What is mirrored. Another index may need credentials: https://user:password@host, or `netrc`.
+master = {DEFAULT_MASTER}
+# hashed: the faster one; `fastmirror nginx` prints what serves it. flat: bandersnatch's tree. The first run fixes it.
+layout = hashed
+# How much is asked for at once: 1 to 10. It sets index-transfers (times 4) and file-transfers (times 16).
+workers = 3
+
+# Bytes per second for the whole program.
+; max-rate = 50M
+# Fetch nothing more once so little space is left.
+; min-free = 20G
+# A run that would remove more projects than this removes none.
+; max-removals = 100
+# The way out, where there is no other: http, https, socks4, socks5 or socks5h.
+; proxy = http://proxy.example:3128
+
+# A part of PyPI: only these projects (allowlist), or all but these (blocklist), one a line.
+; [plugins]
+; enabled =
+;     allowlist_project
+;     blocklist_project
+; [allowlist]
+; packages =
+;     requests
+;     urllib3
+; [blocklist]
+; packages =
+;     example-project
+"""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_SUPPORTED = _words("""
+    allow-non-https ca-bundle cleanup compare-method core-metadata delete-grace diff-append-epoch diff-file digest_name
+    directory download-mirror download-mirror-no-fallback durability file-transfers global-timeout hash-index
+    index-transfers json keep-index-versions keep_index_versions layout log-config log-keep log-max-size master max-rate
+    max-removals max-removed-files min-free netrc processes proxy release-files removed-projects root_uri simple-format
+    staging stop-on-error storage-backend storage-filesystem-manage-permissions timeout transport unhashed verifiers
+    workers
+""")
+# Keys of bandersnatch's that are not needed here: what failed or is gone never holds up anything else.
+_NEEDLESS = _words("api-method cleanup_todo delete_missing_packages delete-packages packages")
+_FILTERS = ("allowlist_project", "blocklist_project")
+_UNSUPPORTED_FILTERS = _words("""
+    all allowlist_release blocklist_release exclude_platform latest_release prerelease_release project_requirements
+    project_requirements_pinned regex_project regex_project_metadata regex_release regex_release_file_metadata
+    size_project_metadata version_range_release_file_metadata versions_count_project_metadata
+""")
+# The sections of those, in which any key will do.
+_UNSUPPORTED_SECTIONS = _words("""
+    filter_prerelease filter_regex latest_release regex_project_metadata regex_release_file_metadata s3
+    size_project_metadata version_range_release_file_metadata versions_count_project_metadata
+""")
+_VOCABULARY: ini.Vocabulary = {
+    "mirror": _SUPPORTED | _NEEDLESS,
+    "plugins": _words("enabled"),
+    "allowlist": _words("packages requirements requirements_path"),
+    "blocklist": _words("packages platforms"),
+    **dict.fromkeys(_UNSUPPORTED_SECTIONS),
+}
+_FORMATS = {
+    "ALL": (PageFormat.HTML, PageFormat.V1_HTML, PageFormat.JSON),
+    "HTML": (PageFormat.HTML, PageFormat.V1_HTML),
+    "JSON": (PageFormat.JSON,),
+}
+
+
+def parse_settings(
+    text: str | None, *, source: str = "settings", overrides: Mapping[str, str] = MappingProxyType({}), cores: int = 1
+) -> Settings:
+    """Parse a configuration file's text, `source` being its name in messages; None: there is no file.
+
+    Overrides win over the file and are taken literally: ``{"workers": "5"}`` is a key of ``[mirror]``,
+    ``{"allowlist.packages": "six"}`` one of another section. `cores` is the default number of processes.
+    Raises SettingsError with file, line and accepted values; what is merely ignored is in `warnings`.
+    """
+    config = ini.read_ini(text or "", source)
+    warnings = config.unknown(_VOCABULARY)
+    for name, value in overrides.items():
+        config.override(name, value, _VOCABULARY)
+    storage = _storage(config)
+    pages = _pages(config, storage.layout, warnings)
+    return Settings(
+        upstream=_upstream(config),
+        pool=_pool(config, cores),
+        pages=pages,
+        storage=storage,
+        guard=GuardSettings(
+            max_removals=config.read("mirror", "max-removals", ini.whole(0), None),
+            max_removed_files=config.read("mirror", "max-removed-files", ini.whole(0), None),
+        ),
+        filters=_filters(config, warnings),
+        run=_run(config),
+        log=LogSettings(
+            config=config.read("mirror", "log-config", ini.optional(ini.path), None),
+            max_bytes=config.read("mirror", "log-max-size", ini.size, 64 << 20),
+            keep=config.read("mirror", "log-keep", ini.whole(0, 1000), 5),
+        ),
+        warnings=tuple(warnings),
+        from_file=text is not None,
+    )
+
+
+def _pages(config: ini.Ini, layout: Layout | None, warnings: list[str]) -> PageSettings:
+    formats = config.read("mirror", "simple-format", ini.choice(*_FORMATS), "ALL")
+    release_files = config.read("mirror", "release-files", ini.boolean, True)
+    root_uri = config.read("mirror", "root_uri", ini.optional(_root_uri), None)
+    if not release_files and root_uri is None:
+        root_uri = DEFAULT_FILE_HOST
+        warnings.append(f"[mirror] release-files = false without root_uri: pages link to {root_uri}")
+    return PageSettings(
+        formats=_FORMATS[formats],
+        root_uri=root_uri,
+        core_metadata=config.read("mirror", "core-metadata", ini.boolean, True),
+        release_files=release_files,
+        legacy_json=config.read("mirror", "json", ini.boolean, False),
+        digest_name=config.read("mirror", "digest_name", ini.optional(_digest_name), None) or "sha256",
+        keep_versions=_keep_versions(config, layout),
+    )
+
+
+def _digest_name(entry: ini.Entry) -> str:
+    name = entry.value.lower()
+    if name not in hashlib.algorithms_available or name.startswith("shake"):
+        names = sorted(known for known in hashlib.algorithms_guaranteed if not known.startswith("shake"))
+        raise entry.refused(f"one of {', '.join(names)}{ini.nearest(name, names)}")
+    return name
+
+
+def _keep_versions(config: ini.Ini, layout: Layout | None) -> int:
+    for key in ("keep_index_versions", "keep-index-versions"):
+        kept = config.read("mirror", key, ini.whole(0), 0)
+        if kept and (entry := config.get("mirror", key)):
+            if layout is Layout.HASHED:
+                raise entry.refused("0 with layout = hashed (hint: layout = flat)")
+            return kept
+    return 0
+
+
+def _run(config: ini.Ini) -> RunSettings:
+    return RunSettings(
+        stop_on_error=config.read("mirror", "stop-on-error", ini.boolean, False),
+        diff_file=config.read("mirror", "diff-file", ini.optional(ini.path), None),
+        diff_with_epoch=config.read("mirror", "diff-append-epoch", ini.boolean, False),
+        verifiers=config.read("mirror", "verifiers", ini.whole(0, 256), 0),
+    )
+
+
+def _upstream(config: ini.Ini) -> UpstreamSettings:
+    allow_non_https = config.read("mirror", "allow-non-https", ini.boolean, False)
+    master, credentials = DEFAULT_MASTER, None
+    if entry := config.get("mirror", "master"):
+        address = ini.url("http", "https")(entry)
+        if address.scheme == "http" and entry.is_override:  # typed, hence meant, unless the contrary is typed too
+            stated = config.get("mirror", "allow-non-https")
+            allow_non_https |= stated is None or not stated.is_override
+        if address.scheme == "http" and not allow_non_https:
+            raise entry.refused("an https address (hint: allow-non-https = true)")
+        userinfo, _, host = address.netloc.rpartition("@")
+        master = address._replace(netloc=host).geturl().rstrip("/")
+        user, _, password = userinfo.partition(":")
+        credentials = (unquote(user), unquote(password)) if userinfo else None
+    proxy = ini.url("http", "https", "socks4", "socks5", "socks5h")
+    return UpstreamSettings(
+        master=master,
+        proxy=config.read("mirror", "proxy", ini.optional(lambda entry: proxy(entry).geturl()), None),
+        ca_bundle=config.read("mirror", "ca-bundle", ini.optional(ini.path), None),
+        timeout_s=config.read("mirror", "timeout", ini.seconds, 10.0),
+        netrc=config.read("mirror", "netrc", ini.optional(ini.path), None),
+        unhashed=config.read("mirror", "unhashed", ini.choice("refuse", "accept"), "refuse"),
+        credentials=credentials,
+        allow_non_https=allow_non_https,
+        download_mirrors=config.read("mirror", "download-mirror", _download_mirrors, ()),
+        download_fallback=not config.read("mirror", "download-mirror-no-fallback", ini.boolean, False),
+        longest_transfer_s=config.read("mirror", "global-timeout", ini.optional(ini.seconds), None),
+    )
+
+
+def _download_mirrors(entry: ini.Entry) -> tuple[str, ...]:
+    addresses = []
+    for line in entry.lines:
+        for text in line.text.split():
+            one = ini.Entry(entry.source, entry.section, entry.key, (ini.Line(line.number, text),))
+            addresses.append(ini.url("http", "https")(one).geturl().rstrip("/"))
+    return tuple(addresses)
+
+
+def _pool(config: ini.Ini, cores: int) -> PoolSettings:
+    workers = config.read("mirror", "workers", ini.whole(1, 10), 3)
+    return PoolSettings(
+        processes=config.read("mirror", "processes", ini.whole(1, 256), min(max(cores, 1), 256)),
+        index_transfers=config.read("mirror", "index-transfers", ini.whole(1, 256), min(4 * workers, 16)),
+        file_transfers=config.read("mirror", "file-transfers", ini.whole(1, 1024), min(16 * workers, 256)),
+        max_rate=config.read("mirror", "max-rate", ini.optional(ini.size), None) or None,
+        transport=config.read("mirror", "transport", ini.choice("curl", "requests"), "curl"),
+    )
+
+
+def _storage(config: ini.Ini) -> StorageSettings:
+    config.read("mirror", "storage-backend", ini.choice("filesystem"), "filesystem")
+    directory = config.get("mirror", "directory")
+    if directory is None:
+        raise SettingsError(f"{config.source}: [mirror] directory: not set (hint: --directory /srv/pypi)")
+    layout = config.read("mirror", "layout", ini.optional(ini.choice(*Layout)), None)
+    hash_index = config.read("mirror", "hash-index", ini.boolean, False)
+    if layout is Layout.HASHED and hash_index and (entry := config.get("mirror", "hash-index")):
+        raise entry.refused("false with layout = hashed (hint: layout = flat)")
+    return StorageSettings(
+        directory=ini.path(directory),
+        layout=layout,
+        hash_index=hash_index,
+        staging=config.read("mirror", "staging", ini.optional(ini.path), None),
+        durability=config.read("mirror", "durability", ini.boolean, True),
+        min_free=config.read("mirror", "min-free", ini.size, 1 << 30),
+        delete_grace_s=config.read("mirror", "delete-grace", ini.duration, 3600.0),
+        compare=config.read("mirror", "compare-method", ini.choice("hash", "stat"), "hash"),
+        manage_permissions=config.read("mirror", "storage-filesystem-manage-permissions", ini.boolean, True),
+        removed_projects=config.read("mirror", "removed-projects", ini.choice("delete", "hide", "keep"), "delete"),
+        clean_legacy_names=config.read("mirror", "cleanup", ini.boolean, False),
+    )
+
+
+def _root_uri(entry: ini.Entry) -> str:
+    address = ini.url("http", "https")(entry)
+    if "@" in address.netloc:
+        raise entry.refused("an address without user and password: every page shows it")
+    return address.geturl().rstrip("/")
+
+
+def _filters(config: ini.Ini, warnings: list[str]) -> FilterSettings:
+    enabled: dict[str, str] = config.read("plugins", "enabled", lambda entry: _enabled(entry, warnings), {})
+    allowing, blocking = (name in enabled for name in _FILTERS)
+    empty: list[ini.Listed] = []
+    allow = config.read("allowlist", "packages", ini.requirements, empty) if allowing else empty
+    block = config.read("blocklist", "packages", ini.requirements, empty) if blocking else empty
+    if allowing and not allow:
+        warnings.append(f"{enabled[_FILTERS[0]]}: [allowlist] packages is empty: every project is mirrored")
+    if not allowing and (entry := config.get("allowlist", "packages")) and entry.value:
+        warnings.append(f"{entry.where()}: without effect: allowlist_project is not enabled in [plugins]")
+    for listed in block:
+        if not listed.is_bare:
+            reason = "blocklist_release is not supported by this version"
+            warnings.append(f"{listed.where}: {listed.name}: more than a name, ignored: {reason}")
+    return FilterSettings(
+        allow=frozenset(listed.name for listed in allow) or None,
+        block=frozenset(listed.name for listed in block if listed.is_bare),
+    )
+
+
+def _enabled(entry: ini.Entry, warnings: list[str]) -> dict[str, str]:
+    """Names of plugins, with the place where each is enabled."""
+    enabled = {line.text: entry.where(line) for line in entry.lines if line.text}
+    for line in entry.lines:
+        if line.text in _UNSUPPORTED_FILTERS:
+            raise entry.refused(f"{' or '.join(_FILTERS)}: filter not supported by this version", line)
+        if line.text and line.text not in _FILTERS:
+            hint = ini.nearest(line.text, _FILTERS)
+            warnings.append(f"{entry.where(line)}: {ini.quoted(line.text)}: unknown plugin, ignored{hint}")
+    return enabled
