@@ -137,7 +137,7 @@ class Storage:
         try:
             return self._rename(staged, final, replace=replace)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(final), exist_ok=True)
+            _make_directory(os.path.dirname(final))
             return self._rename(staged, final, replace=replace)
 
     def publish(self, staged: str, path: str) -> None:
@@ -315,6 +315,15 @@ class Storage:
         for entry in os.scandir(self._partials()):
             if entry.stat(follow_symlinks=False).st_mtime < oldest:
                 os.unlink(entry.path)
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return  # another process was first
+    except FileNotFoundError:
+        os.makedirs(path, exist_ok=True)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
