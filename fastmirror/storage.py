@@ -250,10 +250,13 @@ class Storage:
                 code = ctypes.get_errno()
                 raise StorageError(f"flush failed: {os.strerror(code)}")
 
-    def holds_files(self) -> bool:
-        """Whether there is anything below ``web/packages``."""
-        with os.scandir(self._in_web("packages")) as entries:
-            return next(entries, None) is not None
+    def is_empty(self) -> bool:
+        """Whether there is neither a page nor a file."""
+        for part in ("simple", "packages"):
+            with os.scandir(self._in_web(part)) as entries:
+                if next(entries, None) is not None:
+                    return False
+        return True
 
     def free_bytes(self) -> int:
         """Bytes that may still be written where the tree is."""
