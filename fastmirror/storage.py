@@ -137,7 +137,7 @@ class Storage:
         try:
             return self._rename(staged, final, replace=replace)
         except FileNotFoundError:
-            _make_directory(os.path.dirname(final))
+            _make_directory(final.rpartition("/")[0])
             return self._rename(staged, final, replace=replace)
 
     def publish(self, staged: str, path: str) -> None:
@@ -321,12 +321,14 @@ class Storage:
 
 
 def _make_directory(path: str) -> None:
+    """As os.makedirs, which looks for each parent first; here most parents are there, and most leaves are not."""
     try:
         os.mkdir(path)
     except FileExistsError:
         return  # another process was first
     except FileNotFoundError:
-        os.makedirs(path, exist_ok=True)
+        _make_directory(path.rpartition("/")[0] or "/")
+        _make_directory(path)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
