@@ -107,13 +107,13 @@ class Soak:
         problems = check_tree(self.mirror.web, self.layout, settled=False, leftovers=True)  # type: ignore[arg-type]
         return "; ".join(problems[:3])
 
-    def catch_up(self) -> str:
-        """Runs without faults until one is whole; then the tree must be upstream's."""
+    def catch_up(self, *, leftovers: bool) -> str:
+        """A run without faults; then the tree must be upstream's. After a kill, what was dropped goes a run later."""
         self.index.clear_faults()
         result = self.mirror.run("--retry-failed", timeout_s=120)
         if result.status:
             return f"exit status {result.status}: {result.stdout[-300:]} {result.stderr[-300:]}"
-        return "; ".join(check_tree(self.mirror.web, self.layout, self.index)[:3])  # type: ignore[arg-type]
+        return "; ".join(check_tree(self.mirror.web, self.layout, self.index, leftovers=leftovers)[:3])  # type: ignore[arg-type]
 
     def round(self) -> dict[str, Any]:
         """One round: changes, a run with faults or a killed one, and one that catches up."""
@@ -125,7 +125,7 @@ class Soak:
             problem = self.cut_off()
         elif kind == "faults":
             self.mirror.run(timeout_s=120)
-        problem = problem or self.catch_up()
+        problem = problem or self.catch_up(leftovers=kind == "killed")
         own = self.mirror.directory / ".fastmirror"
         status = self.mirror.status()
         return {
