@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "fastmirror"
 FLOORS = (
     *("__init__", "errors", "names", "model", "layout", "ini"),
     *("filters", "settings", "settings_file"),
-    *("planner", "simple_html", "simple_entry", "simple", "summary"),
+    *("planner", "simple_html", "simple_entry", "simple", "legacy", "summary"),
     *("progress", "logs", "bell"),
     *("transport", "transport.rate", "transport.headers", "transport.poller", "transport.curl", "transport.session"),
     *("channel",),
@@ -29,7 +29,7 @@ FLOORS = (
 
 # Values and logic: the same input gives the same output.
 PURE = {"errors", "names", "model", "layout", "ini", "settings", "settings_file"}
-PURE |= {"planner", "filters", "simple_html", "simple_entry", "simple", "summary", "schema"}
+PURE |= {"planner", "filters", "simple_html", "simple_entry", "simple", "legacy", "summary", "schema"}
 IMPURE_IMPORTS = {"os", "io", "socket", "time", "random", "subprocess", "tempfile", "shutil", "threading"}
 IMPURE_IMPORTS |= {"concurrent", "logging", "requests", "sqlite3", "pathlib"}
 
@@ -46,7 +46,7 @@ DOORS = {
     "subprocess": set(),
     "starlette": {"serving"},
     "uvicorn": {"serving"},
-    "orjson": {"simple", "state", "upstream", "reports"},
+    "orjson": {"simple", "legacy", "state", "upstream", "reports"},
     "configparser": {"ini", "settings"},
     "ctypes": {"storage"},
     "pickle": {"channel"},
