@@ -172,13 +172,13 @@ def _version_text(filename: str) -> str:
 
 
 class Entry(NamedTuple):
-    """One stored file, as a page of this mirror is to list it."""
+    """One file, as a page of this mirror is to list it."""
 
     file: File  # what upstream says of it
     url: str  # where this mirror has it, quoted, without a fragment
     sha256: str  # of what is stored
-    size: int  # bytes, of what is stored
-    metadata: str | None  # sha256 of the core metadata file stored beside it
+    size: int | None  # bytes, of what is stored; None if upstream does not say and nothing is stored
+    metadata: str | None  # sha256 of the core metadata file beside it; "" if offered without one; None if not offered
 
 
 def render_json(page: Page, name: NormalizedName, serial: int | None, entries: Sequence[Entry]) -> bytes:
@@ -196,8 +196,10 @@ def render_json(page: Page, name: NormalizedName, serial: int | None, entries: S
             "url": url,
             "hashes": {**file.keys.get("hashes", {}), "sha256": sha256},
             "size": size,
-            "core-metadata": {"sha256": metadata} if metadata else False,
+            "core-metadata": {"sha256": metadata} if metadata else metadata == "",
         }
+        if size is None:
+            del keys["size"]
         keys.pop("dist-info-metadata", None)  # old clients misread these two
         keys.pop("data-dist-info-metadata", None)
         keys.pop("gpg-sig", None)  # signatures are not mirrored
@@ -233,6 +235,8 @@ def render_html(page: Page, name: NormalizedName, serial: int | None, entries: S
         attributes = requires_attribute
         if metadata:
             attributes += f' data-core-metadata="sha256={metadata}" data-dist-info-metadata="sha256={metadata}"'
+        elif metadata is not None:
+            attributes += ' data-core-metadata="true" data-dist-info-metadata="true"'
         if yanked := get("yanked"):
             attributes += f' data-yanked="{"" if yanked is True else _escaped(yanked)}"'
         if provenance := get("provenance"):

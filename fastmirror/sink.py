@@ -214,7 +214,8 @@ class FileSink:
         try:
             if self._descriptor < 0:
                 self.path = self.path or self._storage.new_staged()
-                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+                self._descriptor = os.open(self.path, flags, self._storage.file_mode)
             write_all(self._descriptor, buffer)
         except OSError as error:
             self.error = error
