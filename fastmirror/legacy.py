@@ -6,8 +6,6 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from fastmirror.errors import PageError
 from fastmirror.simple import read_object, read_serial, require_name
 from fastmirror.simple_entry import MAX_INTEGER, METADATA_KEYS, offered_metadata
@@ -86,30 +84,12 @@ def _completed(file: File, legacy: dict[str, Any], digest_name: str) -> File:
     return file._replace(size=size, metadata=metadata, keys=keys)
 
 
-_INDENT = re.compile(rb"^ +", re.MULTILINE)
-_NOT_ASCII = re.compile(r"[^\n -~]")
-# A value with a fraction or an exponent, which orjson writes in another way than json; no text ends a line so.
-_FLOAT = re.compile(rb" -?[0-9]+[.e][-+.e0-9]*,?$", re.MULTILINE)
-
-
-def saved(document: Mapping[str, Any], body: bytes) -> bytes:
+def saved(document: Mapping[str, Any]) -> bytes:
     """The document as bandersnatch saves it: unfiltered, keys sorted, indented by 4, in ASCII.
 
-    `body` is what it was parsed from. The bytes are those of ``json.dumps``, which takes ten times as long.
     Raises PageError if it is nested too deeply to be written again.
     """
     try:
-        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
-    except orjson.JSONEncodeError as error:
-        raise PageError(f"legacy JSON that cannot be written: {error!s:.120}") from error
-    if _FLOAT.search(text):
-        return json.dumps(json.loads(body), indent=4, sort_keys=True).encode()
-    text = _INDENT.sub(lambda spaces: spaces[0] * 2, text)
-    if text.isascii() and b"\x7f" not in text:
-        return text
-    return _NOT_ASCII.sub(_escaped, text.decode()).encode()
-
-
-def _escaped(character: re.Match[str]) -> str:
-    """As json.dumps escapes what is not printable ASCII."""
-    return json.dumps(character[0])[1:-1]
+        return json.dumps(document, indent=4, sort_keys=True).encode()
+    except RecursionError as error:
+        raise PageError("legacy JSON that cannot be written: nested too deeply") from error

@@ -46,7 +46,7 @@ DOORS = {
     "subprocess": set(),
     "starlette": {"serving"},
     "uvicorn": {"serving"},
-    "orjson": {"simple", "legacy", "state", "upstream", "reports"},
+    "orjson": {"simple", "state", "upstream", "reports"},
     "configparser": {"ini", "settings"},
     "ctypes": {"storage"},
     "pickle": {"channel"},

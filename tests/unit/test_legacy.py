@@ -43,7 +43,7 @@ _TEXTS = st.text(st.characters(codec="utf-8")) | st.sampled_from(
 _VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers(-(2**70), 2**70)
+    | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | _TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXTS, inner, max_size=4),
@@ -54,19 +54,19 @@ _VALUES = st.recursive(
 @given(st.dictionaries(_TEXTS, _VALUES, max_size=5), st.booleans())
 def test_a_document_is_saved_byte_for_byte_as_bandersnatch_does(values: dict[str, Any], in_ascii: bool) -> None:
     body = json.dumps(values | {"urls": [], "info": {}}, ensure_ascii=in_ascii).encode()
-    assert saved(read_document(body, SIX), body) == as_bandersnatch(body)
+    assert saved(read_document(body, SIX)) == as_bandersnatch(body)
 
 
-@pytest.mark.parametrize("value", [1e16, 1e-7, 1.0, 0.1, -2.5e300, 123456789012345680.0, 2**64, 2**63, -(2**63)])
+@pytest.mark.parametrize("value", [1e16, 1e-7, 1.0, 0.1, -2.5e300, 123456789012345680.0, 2**64 - 1, 2**63, -(2**63)])
 def test_numbers_are_saved_as_python_writes_them(value: float) -> None:
     body = json.dumps({"urls": [], "x": value, "y": [value]}).encode()
-    assert saved(read_document(body, SIX), body) == as_bandersnatch(body)
+    assert saved(read_document(body, SIX)) == as_bandersnatch(body)
 
 
 def test_a_document_too_deep_to_be_written_is_a_page_error() -> None:
-    body = b'{"urls": [], "x": ' + b"[" * 400 + b"]" * 400 + b"}"
+    body = b'{"urls": [], "x": ' + b"[" * 1000 + b"]" * 1000 + b"}"
     with pytest.raises(PageError, match="cannot be written"):
-        saved(read_document(body, SIX), body)
+        saved(read_document(body, SIX))
 
 
 def test_a_named_digest_is_added_beside_sha256() -> None:
