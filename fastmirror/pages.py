@@ -106,6 +106,8 @@ def _new_state(
 ) -> tuple[tuple[StagedPage, ...], list[str]]:
     """Stage a new state of the pages, unless the one that is shown has these bytes; also what is now too old."""
     tree, keep = context.tree, context.settings.pages.keep_versions
+    if page.status == "quarantined":
+        keep = 1  # what is hidden is not shown by an earlier state either
     paths = {path: body for kind, body in bodies.items() for path in page_paths(tree, page.name, kind)}
     shown = {state_shown(storage, path) for path in paths}
     state = shown.pop() if len(shown) == 1 else None

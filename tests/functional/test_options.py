@@ -14,7 +14,8 @@ import pytest
 from fastmirror.layout import PageFormat, bucket
 from tests.fakes import faults
 from tests.fakes.oddities import fill_with_oddities
-from tests.published import filenames, page, page_file, root, stamps, stored, written
+from tests.functional.test_serving import SERVERS
+from tests.published import filenames, page, page_file, root, stamps, stored, tree_of, written
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
@@ -251,6 +252,14 @@ def test_release_files_switched_on_are_fetched_and_switched_off_are_removed(
     assert each_layout.status()["files"] == 0
 
 
+def test_without_release_files_a_file_without_a_sha256_is_told_and_left_out(mirror: Mirror, index: FakeIndex) -> None:
+    index.add_file("six", WHEEL)
+    index.add_file("six", "six-1.0.tar.gz", keys={"hashes": {"sha512": "ab" * 64}})
+    assert mirror.run(set=NO_FILES | {"unhashed": "accept"}).status == 1
+    assert filenames(mirror, "six") == [WHEEL]
+    assert mirror.failures() == {"six": "six-1.0.tar.gz: no sha256"}
+
+
 # root_uri
 
 
@@ -396,6 +405,38 @@ def test_a_removed_projects_states_go_with_it(versioned: Mirror, index: FakeInde
     succeed(versioned.run())
     assert not home_of(versioned, "six").exists()
     assert home_of(versioned, "idna").exists()
+
+
+def test_no_earlier_state_shows_what_is_quarantined(versioned: Mirror, index: FakeIndex) -> None:
+    index.add_file("idna", "idna-1.0.tar.gz")
+    for number in range(2):
+        index.add_file("six", f"six-{number}.tar.gz")
+        succeed(versioned.run())
+    index.quarantine("six")
+    succeed(versioned.run())
+    assert serials_kept(versioned, "six") == {f".{kind}": {index.serial} for kind in PageFormat}
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_versioned_pages_and_documents_are_served(
+    versioned: Mirror, index: FakeIndex, tmp_path: Path, kind: str
+) -> None:
+    index.add_file("six", "six-1.0.tar.gz")
+    succeed(versioned.run(set={"json": "true"}))
+    with SERVERS[kind](versioned.directory, tree_of(versioned), tmp_path) as server:
+        shown = server.ask("/simple/six/", Accept="application/vnd.pypi.simple.v1+json")
+        assert json.loads(shown.body)["files"][0]["filename"] == "six-1.0.tar.gz"
+        for url in ("/json/six", "/pypi/six/json"):
+            assert json.loads(server.ask(url).body)["info"]["name"] == "six"
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_documents_of_a_hashed_tree_are_served(mirror: Mirror, index: FakeIndex, tmp_path: Path, kind: str) -> None:
+    index.add_file("six", "six-1.0.tar.gz")
+    succeed(mirror.run(set={"json": "true"}))
+    with SERVERS[kind](mirror.directory, tree_of(mirror), tmp_path) as server:
+        for url in ("/json/six", "/pypi/six/json"):
+            assert json.loads(server.ask(url).body)["info"]["name"] == "six"
 
 
 def test_versions_of_a_hashed_tree_are_refused(mirror: Mirror, index: FakeIndex) -> None:

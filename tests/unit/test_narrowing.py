@@ -14,7 +14,7 @@ from fastmirror.model import Known, Outcome, ProjectJob, Share
 from fastmirror.names import NormalizedName
 from fastmirror.pages import Context
 from fastmirror.settings_file import parse_settings
-from fastmirror.state import unpack_files
+from fastmirror.state import RecordedJob, State, unpack_files
 from fastmirror.storage import Storage
 from fastmirror.upstream import Dialect
 from fastmirror.worker import Assembly, Workshop
@@ -155,6 +155,19 @@ def test_a_project_of_which_nothing_is_left_is_skipped_and_recorded(bench: Bench
     assert (outcome.status, outcome.serial, outcome.pages) == ("skipped", state.serial, ())
     assert outcome.settings_digest == Chosen(wants=lambda _: False).shape("s", SIX)
     assert index.paths("/packages/") == []
+
+
+def test_a_skipped_project_is_known_by_its_serial_but_neither_listed_nor_failing(bench: Bench, tmp_path: Path) -> None:
+    outcome = bench.one(Chosen(wants=lambda _: False))
+    state = State(str(tmp_path / "state.sqlite"))
+    with state.transaction():
+        state.record([(outcome, RecordedJob(wanted=False, forced=False, tries=2, expected=None))], 1.0, 1)
+    assert list(state.every_serial()) == [(SIX, outcome.serial)]
+    assert (list(state.listed()), state.count_failing(), state.totals().projects) == ([], 0, 0)
+    held = state.known([SIX])[SIX]
+    state.close()
+    assert bench.one(Chosen(wants=lambda _: False), held).status == "skipped"
+    assert bench.one(Chosen(wants=lambda _: True), held).status == "published"
 
 
 def test_one_that_was_published_goes_with_its_files(bench: Bench) -> None:
