@@ -260,6 +260,15 @@ def test_without_release_files_a_file_without_a_sha256_is_told_and_left_out(mirr
     assert mirror.failures() == {"six": "six-1.0.tar.gz: no sha256"}
 
 
+def test_without_release_files_no_copy_of_a_refused_file_stays(mirror: Mirror, index: FakeIndex) -> None:
+    index.add_file("six", WHEEL)
+    mirror.settings["delete-grace"] = "0"
+    succeed(mirror.run())
+    index.set_file("six", WHEEL, keys={"hashes": {}})
+    assert mirror.run(set=NO_FILES).status == 1
+    assert stored(mirror) == set()
+
+
 # root_uri
 
 
