@@ -304,7 +304,8 @@ def _run(context: typer.Context, settings: Settings, options: RunOptions) -> int
     from fastmirror import reports
     from fastmirror.mirror import run_mirror
 
-    os.umask(0o022)
+    if settings.storage.manage_permissions:
+        os.umask(0o022)
     progress = open_progress(sys.stderr)
     try:
         logs.set_up(settings.storage.directory, settings.log, debug=context.obj.debug, emit=progress.note)

@@ -7,6 +7,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.comparison import Method, holds
 from fastmirror.errors import is_storage_failure
 from fastmirror.lanes import Lane, Lanes, failure_reason
 from fastmirror.layout import metadata_path
@@ -149,8 +150,9 @@ def place_file(storage: Storage, arrival: Arrival, paths: tuple[str, ...], *, re
 class Fetcher:
     """Brings wanted files to rest. Everything is called back in the loop."""
 
-    def __init__(self, desk: Desk, *, fresh: bool = False) -> None:
+    def __init__(self, desk: Desk, *, fresh: bool = False, compare: Method = "hash") -> None:
         self._fresh = fresh  # there is nothing at rest that no row covers
+        self._compare: Method = compare
         self._desk = desk
         self._storage = desk.storage
 
@@ -267,7 +269,7 @@ class Fetcher:
         return failed._replace(stored=(without,), failures=(failure,))
 
     def _look_for(self, want: Want, then: Callable[[StoredFile | None], None]) -> None:
-        """Find a file that is at rest though no row covers it, as after a crash: trusted once it is hashed."""
+        """Find a file that is at rest though no row covers it, as after a crash: trusted once it is checked."""
         if self._fresh or want.repair or want.algorithm != "sha256" or self._storage.size(want.path) is None:
             then(None)
             return
@@ -281,14 +283,17 @@ class Fetcher:
             return
         found: list[StoredFile] = []
 
-        def hash_each() -> None:
+        # Without a stated size there is nothing to compare one with.
+        method = self._compare if want.size is not None else "hash"
+
+        def check_each() -> None:
             for path, size in sizes.items():
                 with contextlib.suppress(OSError):
-                    if self._storage.digest(path) == Digest(want.digest, size):
+                    if holds(self._storage, method, path, want.digest, size, want.mtime):
                         found.append(StoredFile(path, size, want.digest, want.mtime, None))
                         return
 
-        self._desk.side.submit(hash_each, lambda: then(found[0] if found else None))
+        self._desk.side.submit(check_each, lambda: then(found[0] if found else None))
 
 
 def _failed(want: Want, arrival: Arrival) -> Brought:

@@ -69,7 +69,9 @@ class _Run:
         self._serial: int | None = None
         self._marked = False
         storage = settings.storage
-        self._storage = Storage(storage.directory, storage.staging, durable=storage.durability)
+        self._storage = Storage(
+            storage.directory, storage.staging, durable=storage.durability, sets_modes=storage.manage_permissions
+        )
         self._storage.prepare()
         self._storage.open_desk()
         self._state = State(state_path(storage.directory))

@@ -13,6 +13,7 @@ Status = Literal[
     "published",  # the page now stands for what upstream lists
     "unchanged",  # upstream's page is the one that is published
     "partial",  # published without some file that could not be had
+    "skipped",  # filters leave nothing of it, and nothing of it was published
     "gone",  # upstream answers 404
     "failed",  # nothing was published; the old page stays
 ]
@@ -114,6 +115,7 @@ class Held(NamedTuple):
     dialect: str  # that the page is in
     damaged: tuple[str, ...]  # as plan_project takes them
     brought: Brought  # by the pieces that are back
+    trouble: str = ""  # what kept the page from being whole before
 
 
 class ProjectJob(NamedTuple):
@@ -141,7 +143,7 @@ Job = ProjectJob | FilesJob
 class StagedPage(NamedTuple):
     """One page in staging, to be renamed to each of its names."""
 
-    staged: tuple[str, ...]  # paths in staging, all one file
+    staged: tuple[str, ...]  # paths in staging, all one file; or one link
     final: tuple[str, ...]  # paths below web/, as many
 
 
@@ -169,7 +171,7 @@ class Outcome(NamedTuple):
     storage_failure: bool = False  # the disk refused: the run must stop
     dialect: str = ""  # that upstream's page was in
     unreachable: bool = False  # upstream did not answer at all
-    retired: tuple[str, ...] = ()  # paths below web/ of pages in forms that are not asked for any more
+    retired: tuple[str, ...] = ()  # paths below web/ to be removed once the pages are in place
 
 
 class Split(NamedTuple):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from fastmirror.layout import METADATA_SUFFIX, PageFormat, Tree, page_paths
+from fastmirror.layout import METADATA_SUFFIX
+from fastmirror.pages import published_paths
 from fastmirror.planner import is_over_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastmirror.discovery import Found
+    from fastmirror.layout import Tree
     from fastmirror.model import Outcome
     from fastmirror.settings import GuardSettings
     from fastmirror.state import State
@@ -55,9 +57,8 @@ def retract(
     storage.flush()
     for outcome in gone:
         _LOG.info("%s: gone upstream, removed", outcome.name)
-        for page_format in (PageFormat.JSON, PageFormat.HTML):
-            for path in page_paths(tree, outcome.name, page_format):
-                storage.remove(path)
+        for path in published_paths(storage, tree, outcome.name):
+            storage.remove(path)
     storage.flush()
     with state.transaction():
         for outcome in gone:

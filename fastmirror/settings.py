@@ -119,4 +119,13 @@ def fingerprint(settings: Settings, renderer_version: int) -> str:
     pages = settings.pages
     shape: list[object] = [pages.formats, pages.root_uri, pages.core_metadata, settings.upstream.unhashed]
     shape += [settings.storage.hash_index, renderer_version]
+    further = {
+        "release_files": (pages.release_files, True),
+        "legacy_json": (pages.legacy_json, False),
+        "digest_name": (pages.digest_name, "sha256"),
+        "keep_versions": (pages.keep_versions, 0),
+    }
+    # Only what is set otherwise counts, so that a new setting leaves the digest of every mirror without it.
+    if chosen := {key: value for key, (value, usual) in further.items() if value != usual}:
+        shape.append(chosen)
     return xxhash.xxh3_128_hexdigest(json.dumps(shape).encode())

@@ -214,7 +214,8 @@ class FileSink:
         try:
             if self.descriptor < 0:
                 self.path = self.path or self._storage.new_staged()
-                self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                self.descriptor = os.open(self.path, flags, self._storage.file_mode)
             write_all(self.descriptor, buffer)
         except OSError as error:
             self.error = error

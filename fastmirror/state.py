@@ -320,7 +320,7 @@ class State:
 
 
 def _row(outcome: Outcome, job: RecordedJob, now: float, check_id: int) -> dict[str, Any]:
-    is_whole = outcome.status in {"published", "unchanged"}
+    is_whole = outcome.status in {"published", "unchanged", "skipped"}
     tries = 0 if is_whole else job.tries + 1
     return {
         "name": outcome.name,

@@ -48,7 +48,7 @@ class Digest(NamedTuple):
 class Storage:
     """A mirror's tree and the staging area beside it. Every process opens its own."""
 
-    def __init__(self, directory: str, staging: str | None, *, durable: bool) -> None:
+    def __init__(self, directory: str, staging: str | None, *, durable: bool, sets_modes: bool = True) -> None:
         self.web = os.path.join(directory, "web")
         self.own = os.path.join(directory, OWN_DIRECTORY)
         # What is ours alone, and may be swept: never the very directory that the operator names.
@@ -57,6 +57,8 @@ class Storage:
             self._areas.insert(0, os.path.join(staging, f"{OWN_DIRECTORY}-staging"))
         self._web_area = self._page_area = self._file_area = self._areas[0]
         self._durable = durable
+        self._sets_modes = sets_modes  # else they are left to the umask and to default ACLs
+        self.file_mode = 0o644 if sets_modes else 0o666
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._can_rename_exclusively = hasattr(self._libc, "renameat2")
         self._desks: dict[str, str] = {}
@@ -81,8 +83,9 @@ class Storage:
         self._flushed = list(devices.values())
 
     def open_desk(self) -> None:
-        """Write as this process from now on, in its own corners of staging; modes are 0644 and 0755."""
-        os.umask(0o022)
+        """Write as this process from now, in its own corners of staging; with modes 0644 and 0755, if it sets them."""
+        if self._sets_modes:
+            os.umask(0o022)
         self._desks = {}
         self._staged = 0
         self._web_area = self._area_for("")
@@ -113,7 +116,7 @@ class Storage:
     def write_staged(self, data: bytes) -> str:
         """Write a page to staging and return its path."""
         path = self.new_staged_page()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self.file_mode)
         try:
             write_all(descriptor, data)
         finally:
@@ -218,7 +221,8 @@ class Storage:
         and emptied.
         """
         try:
-            descriptor = os.open(self.partial(digest), os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
+            flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+            descriptor = os.open(self.partial(digest), flags, self.file_mode)
         except FileNotFoundError:
             return -1, 0
         size = 0

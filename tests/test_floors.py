@@ -17,11 +17,11 @@ PACKAGE = Path(__file__).parents[1] / "fastmirror"
 FLOORS = (
     *("__init__", "errors", "names", "model", "layout", "ini"),
     *("filters", "settings", "settings_file"),
-    *("planner", "simple_html", "simple_entry", "simple", "summary"),
+    *("planner", "simple_html", "simple_entry", "simple", "legacy", "summary"),
     *("progress", "logs", "bell"),
     *("transport", "transport.rate", "transport.headers", "transport.poller", "transport.curl", "transport.session"),
     *("channel",),
-    *("schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
+    *("schema", "state", "storage", "comparison", "versions", "legacy_names", "lock", "nginx", "serving", "upstream"),
     *("lanes", "sink", "wheel", "fetcher", "pages", "reading", "project", "worker", "processes", "pool"),
     *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "mirror", "inquiry"),
     *("reports", "configuration", "cli", "__main__"),
@@ -29,7 +29,7 @@ FLOORS = (
 
 # Values and logic: the same input gives the same output.
 PURE = {"errors", "names", "model", "layout", "ini", "settings", "settings_file"}
-PURE |= {"planner", "filters", "simple_html", "simple_entry", "simple", "summary", "schema"}
+PURE |= {"planner", "filters", "simple_html", "simple_entry", "simple", "legacy", "summary", "schema"}
 IMPURE_IMPORTS = {"os", "io", "socket", "time", "random", "subprocess", "tempfile", "shutil", "threading"}
 IMPURE_IMPORTS |= {"concurrent", "logging", "requests", "sqlite3", "pathlib"}
 
