@@ -13,11 +13,11 @@ from fastmirror.model import Brought, StoredFile, Want
 from fastmirror.sink import FileSink, Goal, SideThread
 from fastmirror.storage import Digest, Storage
 from fastmirror.transport import Reply, Request
-from fastmirror.upstream import METADATA_LIMIT, UNSIZED_FILE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastmirror.settings import UpstreamSettings
 
 _LOG = logging.getLogger(__name__)
 _PLAIN = ("Accept-Encoding: identity",)
@@ -146,7 +146,8 @@ def place_file(storage: Storage, arrival: Arrival, paths: tuple[str, ...], *, re
 class Fetcher:
     """Brings wanted files to rest. Everything is called back in the loop."""
 
-    def __init__(self, desk: Desk, *, fresh: bool = False) -> None:
+    def __init__(self, desk: Desk, settings: UpstreamSettings, *, fresh: bool = False) -> None:
+        self._limits = settings.limits
         self._fresh = fresh  # there is nothing at rest that no row covers
         self._desk = desk
         self._storage = desk.storage
@@ -179,7 +180,7 @@ class Fetcher:
             return
         goal = Goal(
             want.url, want.algorithm, want.digest, want.size,
-            UNSIZED_FILE_LIMIT if want.size is None else want.size, want.mtime,
+            self._limits.unsized_file if want.size is None else want.size, want.mtime,
         )  # fmt: skip
 
         def arrived(arrival: Arrival) -> None:
@@ -216,7 +217,7 @@ class Fetcher:
         if at_rest is not None and want.metadata == at_rest.sha256:
             done(so_far._replace(stored=(stored._replace(metadata=at_rest.sha256),)))
             return
-        goal = Goal(f"{want.url}.metadata", "sha256", want.metadata, None, METADATA_LIMIT, want.mtime)
+        goal = Goal(f"{want.url}.metadata", "sha256", want.metadata, None, self._limits.metadata, want.mtime)
 
         def arrived(arrival: Arrival) -> None:
             self._safely(want, done, lambda: done(so_far.joined(self._metadata_arrived(want, stored, arrival, path))))

@@ -73,7 +73,7 @@ class Workshop:
         self.transport = open_transport(settings)
         self.lanes = Lanes(self.transport, _TRIES)
         self._side = SideThread(self.transport.wake)
-        fetcher = Fetcher(Desk(self.lanes, storage, self._side), fresh=context.fresh)
+        fetcher = Fetcher(Desk(self.lanes, storage, self._side), settings.upstream, fresh=context.fresh)
         self._bench = Bench(context, self.lanes, storage, self._side, fetcher, LegacyApi())
         self._queue: deque[Job] = deque()
         self._answers: list[Answer] = []

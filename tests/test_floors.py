@@ -16,10 +16,18 @@ PACKAGE = Path(__file__).parents[1] / "fastmirror"
 # Bottom to top: a module imports only what stands before it. Not all of them need to exist.
 FLOORS = (
     *("__init__", "errors", "names", "model", "layout", "ini"),
-    *("filters", "settings", "settings_file"),
+    *("filters", "settings", "settings_upstream", "settings_file"),
     *("planner", "simple_html", "simple_entry", "simple", "summary"),
     *("progress", "logs", "bell"),
-    *("transport", "transport.rate", "transport.headers", "transport.poller", "transport.curl", "transport.session"),
+    *(
+        "transport",
+        "transport.rate",
+        "transport.proxies",
+        "transport.headers",
+        "transport.poller",
+        "transport.curl",
+        "transport.session",
+    ),
     *("channel",),
     *("schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
     *("lanes", "sink", "fetcher", "pages", "reading", "project", "worker", "processes", "pool"),
@@ -28,7 +36,7 @@ FLOORS = (
 )
 
 # Values and logic: the same input gives the same output.
-PURE = {"errors", "names", "model", "layout", "ini", "settings", "settings_file"}
+PURE = {"errors", "names", "model", "layout", "ini", "settings", "settings_upstream", "settings_file"}
 PURE |= {"planner", "filters", "simple_html", "simple_entry", "simple", "summary", "schema"}
 IMPURE_IMPORTS = {"os", "io", "socket", "time", "random", "subprocess", "tempfile", "shutil", "threading"}
 IMPURE_IMPORTS |= {"concurrent", "logging", "requests", "sqlite3", "pathlib"}
