@@ -11,6 +11,7 @@ from fastmirror.lanes import Lane, Lanes, failure_reason
 from fastmirror.layout import metadata_path
 from fastmirror.model import Brought, StoredFile, Want
 from fastmirror.sink import FileSink, Goal, SideThread
+from fastmirror.sources import Sources, place
 from fastmirror.storage import Digest, Storage
 from fastmirror.transport import Reply, Request
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastmirror.settings import UpstreamSettings
+    from fastmirror.sources import Source
 
 _LOG = logging.getLogger(__name__)
 _PLAIN = ("Accept-Encoding: identity",)
@@ -80,7 +82,8 @@ class BodyFetch:
             self._start_over()
         elif reply.error or not 200 <= reply.status < 300:
             arrival = Arrival("", "", sink.size, failure_reason(reply), is_absent=reply.status in _ABSENT)
-            sink.break_off(lambda: self._done(arrival))
+            is_wrong = 200 <= reply.status < 300 and not reply.retryable  # more than there should be
+            sink.break_off(lambda: self._done(arrival), keep=not is_wrong)
         else:
             sink.finish(self._finished)
 
@@ -103,6 +106,39 @@ class BodyFetch:
     def _broken(self) -> None:
         if self._sink is not None:
             self._sink.break_off(lambda: None)
+
+
+class MirroredFetch:
+    """One body, asked for at one source after the other until one has it; `done` is called in the loop."""
+
+    def __init__(self, goal: Goal, desk: Desk, sources: Sources, done: Callable[[Arrival], None]) -> None:
+        self._goal = goal
+        self._desk = desk
+        self._sources = sources
+        self._done = done
+        self._waiting = sources.of(goal.url)
+        self._reasons: list[str] = []
+
+    def start(self) -> None:
+        """Ask the next source; what an earlier one brought of a large body is gone on with."""
+        source = self._waiting.pop(0)
+        refusal = "" if source.mirror else self._sources.refusal(source.url)
+        if refusal:
+            self._take(source, Arrival("", "", 0, refusal))
+        else:
+            goal = self._goal._replace(url=source.url)
+            BodyFetch(goal, self._desk, lambda arrival: self._take(source, arrival)).start()
+
+    def _take(self, source: Source, arrival: Arrival) -> None:
+        self._sources.note(source, good=bool(arrival.staged), absent=arrival.is_absent, reason=arrival.reason)
+        if arrival.staged or arrival.storage_failure:
+            self._done(arrival)
+            return
+        self._reasons.append(f"{place(source)}: {arrival.reason}")
+        if self._waiting:
+            self.start()
+        else:
+            self._done(arrival._replace(reason="; ".join(self._reasons)))
 
 
 def _checked(goal: Goal, sink: FileSink) -> Arrival:
@@ -147,6 +183,7 @@ class Fetcher:
     """Brings wanted files to rest. Everything is called back in the loop."""
 
     def __init__(self, desk: Desk, settings: UpstreamSettings, *, fresh: bool = False) -> None:
+        self._sources = Sources(settings)
         self._limits = settings.limits
         self._fresh = fresh  # there is nothing at rest that no row covers
         self._desk = desk
@@ -186,7 +223,15 @@ class Fetcher:
         def arrived(arrival: Arrival) -> None:
             self._safely(want, done, lambda: self._arrived(want, arrival, done))
 
-        BodyFetch(goal, self._desk, arrived).start()
+        self._fetch_body(goal, arrived)
+
+    def _fetch_body(self, goal: Goal, arrived: Callable[[Arrival], None]) -> None:
+        if not self._sources.are_plain:
+            MirroredFetch(goal, self._desk, self._sources, arrived).start()
+        elif refusal := self._sources.refusal(goal.url):
+            arrived(Arrival("", "", 0, refusal))
+        else:
+            BodyFetch(goal, self._desk, arrived).start()
 
     def _arrived(self, want: Want, arrival: Arrival, done: Callable[[Brought], None]) -> None:
         if not arrival.staged:
@@ -222,7 +267,7 @@ class Fetcher:
         def arrived(arrival: Arrival) -> None:
             self._safely(want, done, lambda: done(so_far.joined(self._metadata_arrived(want, stored, arrival, path))))
 
-        BodyFetch(goal, self._desk, arrived).start()
+        self._fetch_body(goal, arrived)
 
     def _metadata_arrived(self, want: Want, stored: StoredFile, arrival: Arrival, path: str) -> Brought:
         """The file is published in any case; its core metadata is offered only if it is stored and verified."""

@@ -141,11 +141,14 @@ class FileSink:
             self._seal()
             then()
 
-    def break_off(self, then: Callable[[], None]) -> None:
-        """The transfer broke: what came stays for the next try; call `then` when the thread has let go."""
+    def break_off(self, then: Callable[[], None], *, keep: bool = True) -> None:
+        """The transfer broke: what came stays for the next try, or does not; `then` is called when that is done."""
 
         def let_go() -> None:
-            self.close()
+            if keep:
+                self.close()
+            else:
+                self.discard()
             then()
 
         if self.path:

@@ -30,7 +30,7 @@ FLOORS = (
     ),
     *("channel",),
     *("schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
-    *("lanes", "sink", "fetcher", "pages", "reading", "project", "worker", "processes", "pool"),
+    *("lanes", "sink", "sources", "fetcher", "pages", "reading", "project", "worker", "processes", "pool"),
     *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "mirror", "inquiry"),
     *("reports", "configuration", "cli", "__main__"),
 )
