@@ -9,7 +9,7 @@ File sizes
 Kinds of release
     of the projects, 60 % have a source distribution and a wheel a release, 16 % source only, 14 % wheels
     only, 10 % a source distribution and five wheels for platforms: about half of all files are wheels, and
-    each wheel offers core metadata, as on PyPI.
+    each wheel is a zip that holds its core metadata, and offers it, as on PyPI.
 Descriptions
     log-normal with median 2,000 and sigma 1.0 characters: the legacy JSON is larger than the simple page.
 
@@ -18,9 +18,12 @@ A project depends on the seed and on its own name only.
 
 from __future__ import annotations
 
+import io
 import math
 import random
 import re
+import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +38,7 @@ PLATFORMS = (
     "cp311-cp311-win_amd64",
 )
 KINDS = ("pair",) * 30 + ("source",) * 8 + ("wheel",) * 7 + ("platforms",) * 5
+_ZIP_OVERHEAD = 350  # bytes of a zip of two members, beside what they hold
 FIRST_SERIAL, LAST_SERIAL = 1_000_000, 40_000_000
 FIRST_UPLOAD, LAST_UPLOAD = 1_420_070_400, 1_767_225_600  # 2015 to 2026, seconds since the epoch
 
@@ -138,9 +142,25 @@ class Contents:
 
     def distribution(self, distribution: Distribution) -> bytes:
         """The bytes of a file: its own name, then a stretch of one random pool, repeated for large ones."""
-        head = f"{distribution.filename}\n".encode()[: distribution.size]
-        missing = distribution.size - len(head)
-        start = int.from_bytes(random.Random(distribution.filename).randbytes(4), "big") % len(self._pool)
+        return self._stretch(distribution.filename, distribution.size)
+
+    def wheel(self, distribution: Distribution, metadata: bytes) -> bytes:
+        """The bytes of a wheel: a zip of its core metadata and of a module that fills it up to its size."""
+        packed = io.BytesIO()
+        directory = "-".join(distribution.filename.split("-")[:2]) + ".dist-info"
+        filling = max(0, distribution.size - len(zlib.compress(metadata)) - _ZIP_OVERHEAD)
+        with zipfile.ZipFile(packed, "w") as archive:
+            for name, body, method in (
+                ("module.py", self._stretch(distribution.filename, filling), zipfile.ZIP_STORED),
+                (f"{directory}/METADATA", metadata, zipfile.ZIP_DEFLATED),
+            ):
+                archive.writestr(zipfile.ZipInfo(name), body, method)
+        return packed.getvalue()
+
+    def _stretch(self, name: str, size: int) -> bytes:
+        head = f"{name}\n".encode()[:size]
+        missing = size - len(head)
+        start = int.from_bytes(random.Random(name).randbytes(4), "big") % len(self._pool)
         stretch = self._pool[start : start + missing]
         while len(stretch) < missing:
             stretch += self._pool[: missing - len(stretch)]

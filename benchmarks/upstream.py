@@ -27,7 +27,7 @@ from benchmarks.corpus import (
     normal_name,
 )
 
-SHAPE_VERSION = 2  # of this file and corpus.py: a change of what they write makes a new tree
+SHAPE_VERSION = 3  # of this file and corpus.py: a change of what they write makes a new tree
 API_VERSION = "1.4"
 
 
@@ -107,6 +107,7 @@ class _Written(NamedTuple):
     distribution: Distribution
     path: str  # from the root, percent-free
     hashes: dict[str, str]
+    size: int  # bytes
     metadata_hash: str | None
 
 
@@ -141,7 +142,8 @@ def _write_upstream(home: Path, *, projects: int, seed: int, port: int) -> dict[
 def _write_file(
     web: Path, contents: Contents, project: Project, distribution: Distribution, counts: dict[str, int]
 ) -> _Written:
-    body = contents.distribution(distribution)
+    metadata = contents.metadata(project, distribution) if distribution.wheel else b""
+    body = contents.wheel(distribution, metadata) if distribution.wheel else contents.distribution(distribution)
     blake2b = hashlib.blake2b(body, digest_size=32).hexdigest()
     path = f"/packages/{blake2b[:2]}/{blake2b[2:4]}/{blake2b[4:]}/{distribution.filename}"
     target = Path(f"{web}{path}")
@@ -151,7 +153,6 @@ def _write_file(
     counts["file_bytes"] += len(body)
     metadata_hash = None
     if distribution.wheel:
-        metadata = contents.metadata(project, distribution)
         Path(f"{target}.metadata").write_bytes(metadata)
         metadata_hash = hashlib.sha256(metadata).hexdigest()
         counts["metadata_files"] += 1
@@ -161,7 +162,7 @@ def _write_file(
         "md5": hashlib.md5(body, usedforsecurity=False).hexdigest(),
         "sha256": hashlib.sha256(body).hexdigest(),
     }
-    return _Written(distribution, path, hashes, metadata_hash)
+    return _Written(distribution, path, hashes, len(body), metadata_hash)
 
 
 def _compact(value: object) -> bytes:
@@ -192,7 +193,7 @@ def _simple_json(project: Project, written: list[_Written], address: str) -> byt
             "hashes": {"sha256": each.hashes["sha256"]},
             "provenance": None,
             "requires-python": each.distribution.requires_python,
-            "size": each.distribution.size,
+            "size": each.size,
             "upload-time": _time(each.distribution),
             "url": address + each.path,
             "yanked": "broken" if each.distribution.yanked else False,
@@ -226,7 +227,7 @@ def _legacy_json(project: Project, written: list[_Written], address: str) -> byt
             "packagetype": "bdist_wheel" if file.wheel else "sdist",
             "python_version": "py3" if file.wheel else "source",
             "requires_python": file.requires_python,
-            "size": file.size,
+            "size": each.size,
             "upload_time": _time(file)[:19],
             "upload_time_iso_8601": _time(file),
             "url": address + each.path,

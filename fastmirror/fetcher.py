@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,10 +11,11 @@ from fastmirror.errors import is_storage_failure
 from fastmirror.lanes import Lane, Lanes, failure_reason
 from fastmirror.layout import metadata_path
 from fastmirror.model import Brought, StoredFile, Want
-from fastmirror.sink import FileSink, Goal, SideThread
+from fastmirror.sink import BUFFER_BYTES, FileSink, Goal, SideThread
 from fastmirror.sources import Sources, place
 from fastmirror.storage import Digest, Storage
 from fastmirror.transport import Reply, Request
+from fastmirror.wheel import core_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +45,7 @@ class Arrival(NamedTuple):
     reason: str  # why it failed
     storage_failure: bool = False
     is_absent: bool = False  # upstream says that there is none
+    descriptor: int = -1  # of what was staged, open while it is being placed
 
 
 class BodyFetch:
@@ -154,7 +157,7 @@ def _checked(goal: Goal, sink: FileSink) -> Arrival:
     if reason:
         sink.discard()
         return Arrival("", "", sink.size, reason)
-    return Arrival(sink.path, digests[0], sink.size, "")
+    return Arrival(sink.path, digests[0], sink.size, "", descriptor=sink.descriptor)
 
 
 class Placement(NamedTuple):
@@ -249,9 +252,13 @@ class Fetcher:
             return
         stored = StoredFile(placement.path, arrival.size, arrival.sha256, want.mtime, None)
         shared = (placement.path,) if placement.shared else ()
-        self._fetch_metadata(want, stored, Brought(shared=shared, fetched_files=1, fetched_bytes=arrival.size), done)
+        so_far = Brought(shared=shared, fetched_files=1, fetched_bytes=arrival.size)
+        self._fetch_metadata(want, stored, so_far, done, arrival.descriptor)
 
-    def _fetch_metadata(self, want: Want, stored: StoredFile, so_far: Brought, done: Callable[[Brought], None]) -> None:
+    def _fetch_metadata(
+        self, want: Want, stored: StoredFile, so_far: Brought, done: Callable[[Brought], None], wheel: int = -1
+    ) -> None:
+        """Bring the core metadata file; `wheel` is the file's descriptor where it is open anyway."""
         path = metadata_path(stored.path)
         if want.metadata is None or path is None:
             done(so_far._replace(stored=(stored._replace(metadata=None),)))
@@ -263,11 +270,27 @@ class Fetcher:
             done(so_far._replace(stored=(stored._replace(metadata=at_rest.sha256),)))
             return
         goal = Goal(f"{want.url}.metadata", "sha256", want.metadata, None, self._limits.metadata, want.mtime)
+        if wheel >= 0 and want.metadata and (within := self._read_from_wheel(wheel, stored.size, goal)) is not None:
+            brought = self._metadata_arrived(want, stored, within, path)
+            done(so_far.joined(brought._replace(fetched_files=0, fetched_bytes=0)))
+            return
 
         def arrived(arrival: Arrival) -> None:
             self._safely(want, done, lambda: done(so_far.joined(self._metadata_arrived(want, stored, arrival, path))))
 
         self._fetch_body(goal, arrived)
+
+    def _read_from_wheel(self, wheel: int, size: int, goal: Goal) -> Arrival | None:
+        """The core metadata as the wheel itself has it, staged; None unless it is what upstream offers."""
+        body = core_metadata(wheel, size, BUFFER_BYTES)
+        if body is None or hashlib.sha256(body).hexdigest() != goal.digest:
+            return None
+        sink = FileSink(goal._replace(size=len(body)), self._storage, self._desk.side, lambda: None)
+        sink.feed(body)
+        sink.finish(lambda: None)
+        arrival = _checked(goal, sink)
+        sink.close()
+        return arrival
 
     def _metadata_arrived(self, want: Want, stored: StoredFile, arrival: Arrival, path: str) -> Brought:
         """The file is published in any case; its core metadata is offered only if it is stored and verified."""

@@ -143,7 +143,7 @@ class _Run:
             self._execution.brief(
                 Context(
                     self._settings, dialect, self._tree, self._settings_digest, self._clean, options.debug,
-                    plan_only=False, fresh=not self._storage.holds_files(),
+                    plan_only=False, fresh=self._storage.is_empty(),
                 )
             )  # fmt: skip
             self._remove(found)

@@ -28,7 +28,7 @@ class Context(NamedTuple):
     clean: bool  # the last run ended in order: rows tell the truth about pages
     debug: bool  # log in detail
     plan_only: bool  # say what would be fetched; fetch and publish nothing
-    fresh: bool = False  # no file was at rest when the run began: none is looked for
+    fresh: bool = False  # no file and no page was at rest when the run began: none is looked for
 
 
 def stage_pages(
@@ -55,7 +55,7 @@ def stage_pages(
     digest = xxhash.xxh3_128_hexdigest(b"\0".join(bodies.values()))
     if trusted and known is not None and digest == known.page_digest:
         return (), digest
-    may_stand = known is not None or not context.clean
+    may_stand = known is not None or not (context.clean or context.fresh)
     staged = []
     for page_format, body in bodies.items():
         finals = page_paths(context.tree, page.name, page_format)

@@ -83,7 +83,7 @@ class FileSink:
         self._buffered = 0
         self._busy = 0  # buffers with the side thread
         self._refused_room = False
-        self._descriptor = -1
+        self.descriptor = -1  # of what is staged, while it is open
         self.path = ""
         self.resumed_at = 0  # bytes that an earlier try brought
         self.is_other_range = False  # the answer was not the rest that was asked for
@@ -91,7 +91,7 @@ class FileSink:
         self.error: OSError | None = None
         if goal.digest and (goal.size is None or goal.size > BUFFER_BYTES):
             try:
-                self._descriptor, self.resumed_at = storage.open_partial(goal.digest)
+                self.descriptor, self.resumed_at = storage.open_partial(goal.digest)
             except OSError as error:
                 self.error = error
 
@@ -111,7 +111,7 @@ class FileSink:
         else:
             self.resumed_at = 0
             try:
-                os.ftruncate(self._descriptor, 0)
+                os.ftruncate(self.descriptor, 0)
             except OSError as error:
                 self.error = error
                 return f"storage: {error}"
@@ -171,9 +171,9 @@ class FileSink:
 
     def close(self) -> None:
         """Let go of the file: another transfer may have what is still a partial."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
     def _written(self) -> None:
         self._busy -= 1
@@ -198,8 +198,8 @@ class FileSink:
         try:
             self.path = self._storage.new_staged()
             if self._goal.digest:
-                self._descriptor, _ = self._storage.open_partial(self._goal.digest, create=True)
-                if self._descriptor >= 0:
+                self.descriptor, _ = self._storage.open_partial(self._goal.digest, create=True)
+                if self.descriptor >= 0:
                     self.path = self._storage.partial(self._goal.digest)
         except OSError as error:
             self.error = self.error or error
@@ -215,25 +215,25 @@ class FileSink:
         for digest in self._hashes:
             digest.update(buffer)
         try:
-            if self._descriptor < 0:
+            if self.descriptor < 0:
                 self.path = self.path or self._storage.new_staged()
-                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            write_all(self._descriptor, buffer)
+                self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            write_all(self.descriptor, buffer)
         except OSError as error:
             self.error = error
 
     def _seal(self) -> None:
         try:
-            if self._goal.mtime > 0 and self._descriptor >= 0:
+            if self._goal.mtime > 0 and self.descriptor >= 0:
                 stamp = round(self._goal.mtime * 1e6) * 1000
-                os.utime(self._descriptor, ns=(stamp, stamp))
+                os.utime(self.descriptor, ns=(stamp, stamp))
         except OSError as error:
             self.error = self.error or error
 
     def _hash_partial(self) -> None:
         """In the side thread, before the rest: hash what an earlier try brought, and stand at its end."""
         try:
-            if hash_descriptor(self._descriptor, self._hashes) != self.resumed_at:
+            if hash_descriptor(self.descriptor, self._hashes) != self.resumed_at:
                 raise OSError(errno.EAGAIN, "partial changed meanwhile")
         except OSError as error:
             self.error = error

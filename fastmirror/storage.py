@@ -137,7 +137,7 @@ class Storage:
         try:
             return self._rename(staged, final, replace=replace)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(final), exist_ok=True)
+            _make_directory(final.rpartition("/")[0])
             return self._rename(staged, final, replace=replace)
 
     def publish(self, staged: str, path: str) -> None:
@@ -250,10 +250,13 @@ class Storage:
                 code = ctypes.get_errno()
                 raise StorageError(f"flush failed: {os.strerror(code)}")
 
-    def holds_files(self) -> bool:
-        """Whether there is anything below ``web/packages``."""
-        with os.scandir(self._in_web("packages")) as entries:
-            return next(entries, None) is not None
+    def is_empty(self) -> bool:
+        """Whether there is neither a page nor a file."""
+        for part in ("simple", "packages"):
+            with os.scandir(self._in_web(part)) as entries:
+                if next(entries, None) is not None:
+                    return False
+        return True
 
     def free_bytes(self) -> int:
         """Bytes that may still be written where the tree is."""
@@ -315,6 +318,17 @@ class Storage:
         for entry in os.scandir(self._partials()):
             if entry.stat(follow_symlinks=False).st_mtime < oldest:
                 os.unlink(entry.path)
+
+
+def _make_directory(path: str) -> None:
+    """As os.makedirs, which looks for each parent first; here most parents are there, and most leaves are not."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return  # another process was first
+    except FileNotFoundError:
+        _make_directory(path.rpartition("/")[0] or "/")
+        _make_directory(path)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

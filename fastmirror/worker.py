@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import signal
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,9 @@ _IDLE_S = 5.0
 _FLUSH_S = 0.02
 # The default thresholds cost a tenth of a worker's time: it makes many small values, and few cycles.
 _GC_THRESHOLDS = (50_000, 20, 20)
-# Answers go back in batches of so many, or when the loop has nothing else to do.
+# Answers go back in batches: of so many, or so old, or when there is nothing left to do.
 _REPORT_ANSWERS = 32
+_REPORT_S = 0.1
 
 
 def open_transport(settings: Settings) -> Transport:
@@ -206,6 +208,7 @@ def serve(end: socket.socket) -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
     workshop.transport.watch(channel.fileno(), lambda: inbox.extend(channel.receive()))
     pending: list[Answer] = []
+    since = 0.0  # when the first of them came
     while channel.is_open:
         for message in inbox:
             if isinstance(message, Jobs):
@@ -215,9 +218,15 @@ def serve(end: socket.socket) -> None:
             elif isinstance(message, Drain):
                 _leave(channel, pending)
         inbox.clear()
-        pending += workshop.poll(0.0 if pending else _FLUSH_S if channel.wants_to_write else _IDLE_S)
+        waits = _REPORT_S if pending else _FLUSH_S if channel.wants_to_write else _IDLE_S
+        answers = workshop.poll(waits)
+        now = time.monotonic()
+        if answers and not pending:
+            since = now
+        pending += answers
         throttled = workshop.lanes.throttled_s
-        if throttled is not None or len(pending) >= _REPORT_ANSWERS or (pending and not inbox):
+        is_due = pending and (len(pending) >= _REPORT_ANSWERS or not workshop.unanswered or now - since >= _REPORT_S)
+        if is_due or throttled is not None:
             workshop.lanes.throttled_s = None
             channel.send(Report(tuple(pending), throttled))
             pending = []
