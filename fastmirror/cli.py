@@ -6,13 +6,13 @@ import logging
 import os
 import sys
 import traceback
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn, ParamSpec
 
 import typer
 
-from fastmirror import __version__, logs
-from fastmirror.configuration import CONFIGURATION_FILES, load_settings, project_names
+from fastmirror import __version__, configuration, logs
+from fastmirror.configuration import CONFIGURATION_FILES, project_names
 from fastmirror.errors import (
     Interrupted,
     MirrorError,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _logger = logging.getLogger("fastmirror.cli")
+load_settings = partial(configuration.load_settings, environment=os.environ)
 
 _RUN_STATUSES = (
     "Exit status: 0 all done; 1 some projects failed or are partial, or a default configuration was just"

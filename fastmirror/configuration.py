@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fastmirror.errors import InvalidName, MirrorError, SettingsError
 from fastmirror.names import normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fastmirror.names import NormalizedName
     from fastmirror.settings import Settings
@@ -26,10 +27,12 @@ def load_settings(
     directory: str | None = None,
     master: str | None = None,
     sets: Sequence[str] | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Settings:
     """The settings of one command: of the file `named`, or of the default one, or of none if a directory is given.
 
-    directory: may be relative. sets: ``KEY=VALUE`` each. All of them win over the file.
+    directory: may be relative. sets: ``KEY=VALUE`` each. All of them win over the file. environment: names a
+    proxy where nothing else does.
     Raises what read_configuration and parse_settings raise.
     """
     from fastmirror.settings_file import parse_settings
@@ -45,7 +48,7 @@ def load_settings(
     if master is not None:
         overrides["master"] = master
     text_or_none, source = read_configuration(named, optional="directory" in overrides)
-    return parse_settings(text_or_none, source=source, overrides=overrides, cores=_cores())
+    return parse_settings(text_or_none, source=source, overrides=overrides, environment=environment, cores=_cores())
 
 
 def read_configuration(

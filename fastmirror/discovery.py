@@ -11,6 +11,7 @@ import xxhash
 
 from fastmirror.errors import UpstreamError
 from fastmirror.filters import Filters
+from fastmirror.lanes import retry_after_s
 from fastmirror.planner import plan_sync
 from fastmirror.upstream import (
     Dialect,
@@ -106,7 +107,8 @@ class Discovery:
         """Ask for the root index. Raises UpstreamError if it cannot be had."""
         applied = self._applied() if trust_cache else {}
         settled = self.dialect()
-        reply = self._get(root_request(self._master, settled, applied.get("root_etag", "")))
+        limit = self._settings.upstream.limits.root_index
+        reply = self._get(root_request(self._master, settled, applied.get("root_etag", ""), limit))
         require_usable(reply, "root index")
         if reply.status == 304:
             return Root(reply, settled or Dialect.JSON, applied.get("root_digest", ""), is_new=False)
@@ -217,7 +219,7 @@ class Discovery:
             if not reply.retryable or attempt == _TRIES - 1:
                 break
             _LOG.info("%s: %s, trying again", request.url, reply.error or f"HTTP status {reply.status}")
-            time.sleep(_BACKOFF_S * 2**attempt)
+            time.sleep(max(_BACKOFF_S * 2**attempt, retry_after_s(reply)))
         return reply
 
 

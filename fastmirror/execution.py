@@ -55,6 +55,7 @@ class Execution:
         self._pool: Pool | None = None
         self._publisher = Publisher(storage, state, terms.check_id, self._wake, self._unpublished)
         self._signal = 0
+        self.stopped = ""  # why nothing more is begun, by stop-on-error
         self._storage_failure = ""
         self._gone: list[Outcome] = []
         self._disputed: dict[NormalizedName, tuple[str, ...]] = {}
@@ -103,7 +104,7 @@ class Execution:
                 raise StorageError(self._storage_failure)
             if self._signal:
                 raise Interrupted(self._signal)
-            pool.close()  # out of time: what is pending is for the next run
+            pool.close()  # out of time, or stopped: what is pending is for the next run
             self._pool = None
 
     def take_gone(self) -> list[Outcome]:
@@ -139,6 +140,8 @@ class Execution:
         self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(is_bad))
         if is_bad:
             _LOG.info("%s: %s: %s", outcome.name, outcome.status, outcome.reason)
+            if not outcome.disputed:  # which may be mended in this run
+                self._stop_on_error(outcome)
         self.dialect = self.dialect or outcome.dialect
         if outcome.disputed:
             self._disputed[outcome.name] = outcome.disputed
@@ -154,6 +157,11 @@ class Execution:
         self._counts.take(failed)
         self._progress.advance(0, 0, 0, 1)
         _LOG.warning("%s: %s", failed.name, failed.reason)
+        self._stop_on_error(failed)
+
+    def _stop_on_error(self, outcome: Outcome) -> None:
+        if self._terms.settings.run.stop_on_error and not self.stopped:
+            self.stopped = f"stopped at the first error (stop-on-error): {outcome.name} is {outcome.status}"
 
     def _tick(self) -> bool:
         """Between answers: publish what is due, watch the disk and the clock; whether to go on."""
@@ -167,7 +175,7 @@ class Execution:
         if now - self._hour_begun > _HOUR_S:
             self._hour_begun = now
             self.every_hour()
-        return not self._signal and not self._storage_failure and not self._is_out_of_time()
+        return not (self._signal or self._storage_failure or self.stopped or self._is_out_of_time())
 
     def _is_out_of_time(self) -> bool:
         deadline = self._terms.deadline

@@ -117,7 +117,7 @@ class _Run:
             except MirrorError as failure:
                 self._end(failure.exit_status, str(failure))
                 raise
-            return self._end(status or self._exit_status(), error)
+            return self._end(status or self._exit_status(), error or self._execution.stopped)
 
     def _sync(self) -> None:
         """Raises Interrupted or StorageError when what is done is recorded, but not all was done."""

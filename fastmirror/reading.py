@@ -13,7 +13,7 @@ from fastmirror.lanes import Lane, Lanes, failure_reason
 from fastmirror.model import File, Outcome, Page, ProjectJob
 from fastmirror.simple_entry import METADATA_KEYS
 from fastmirror.transport import Reply, Request
-from fastmirror.upstream import PAGE_LIMIT, Dialect, accept, dialect_of, etag_of, legacy_url, project_url
+from fastmirror.upstream import Dialect, accept, dialect_of, etag_of, legacy_url, project_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -169,9 +169,10 @@ class PageReader:
         self._get(url, tuple(headers), self._take_page)
 
     def _get(self, url: str, headers: tuple[str, ...], take: Callable[[Reply], None]) -> None:
+        limit = self._context.settings.upstream.limits.page
         self._lanes.get(
             Lane.INDEX,
-            lambda token: Request(token, url, headers, PAGE_LIMIT, compressed=True, sink=None),
+            lambda token: Request(token, url, headers, limit, compressed=True, sink=None),
             lambda reply: self._guarded(lambda: take(reply)),
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from fastmirror import ini
 from fastmirror.errors import SettingsError
@@ -19,13 +18,12 @@ from fastmirror.settings import (
     RunSettings,
     Settings,
     StorageSettings,
-    UpstreamSettings,
 )
+from fastmirror.settings_upstream import DEFAULT_MASTER, read_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT_MASTER = "https://pypi.org"
 DEFAULT_FILE_HOST = "https://files.pythonhosted.org"
 
 DEFAULT_CONFIGURATION = f"""\
@@ -71,12 +69,13 @@ def _words(text: str) -> frozenset[str]:
 
 
 _SUPPORTED = _words("""
-    allow-non-https ca-bundle cleanup compare-method core-metadata delete-grace diff-append-epoch diff-file digest_name
-    directory download-mirror download-mirror-no-fallback durability file-transfers global-timeout hash-index
-    index-transfers json keep-index-versions keep_index_versions layout log-config log-keep log-max-size master max-rate
-    max-removals max-removed-files min-free netrc processes proxy release-files removed-projects root_uri simple-format
-    staging stop-on-error storage-backend storage-filesystem-manage-permissions timeout transport unhashed verifiers
-    workers
+    allow-non-https ca-bundle cleanup compare-method core-metadata delete-grace diff-append-epoch diff-file
+    digest_name directory download-mirror download-mirror-no-fallback durability file-hosts file-transfers
+    global-timeout hash-index index-transfers json keep-index-versions keep_index_versions layout log-config
+    log-keep log-max-size master max-file-size max-metadata-size max-page-size max-rate max-removals
+    max-removed-files max-root-size min-free netrc processes proxy release-files removed-projects root_uri
+    simple-format staging stop-on-error storage-backend storage-filesystem-manage-permissions timeout transport
+    unhashed verifiers workers
 """)
 # Keys of bandersnatch's that are not needed here: what failed or is gone never holds up anything else.
 _NEEDLESS = _words("api-method cleanup_todo delete_missing_packages delete-packages packages")
@@ -106,12 +105,18 @@ _FORMATS = {
 
 
 def parse_settings(
-    text: str | None, *, source: str = "settings", overrides: Mapping[str, str] = MappingProxyType({}), cores: int = 1
+    text: str | None,
+    *,
+    source: str = "settings",
+    overrides: Mapping[str, str] = MappingProxyType({}),
+    environment: Mapping[str, str] = MappingProxyType({}),
+    cores: int = 1,
 ) -> Settings:
     """Parse a configuration file's text, `source` being its name in messages; None: there is no file.
 
     Overrides win over the file and are taken literally: ``{"workers": "5"}`` is a key of ``[mirror]``,
-    ``{"allowlist.packages": "six"}`` one of another section. `cores` is the default number of processes.
+    ``{"allowlist.packages": "six"}`` one of another section. `environment` names a proxy where the
+    file names none. `cores` is the default number of processes.
     Raises SettingsError with file, line and accepted values; what is merely ignored is in `warnings`.
     """
     config = ini.read_ini(text or "", source)
@@ -121,7 +126,7 @@ def parse_settings(
     storage = _storage(config)
     pages = _pages(config, storage.layout, warnings)
     return Settings(
-        upstream=_upstream(config),
+        upstream=read_upstream(config, environment, warnings),
         pool=_pool(config, cores),
         pages=pages,
         storage=storage,
@@ -184,45 +189,6 @@ def _run(config: ini.Ini) -> RunSettings:
         diff_with_epoch=config.read("mirror", "diff-append-epoch", ini.boolean, False),
         verifiers=config.read("mirror", "verifiers", ini.whole(0, 256), 0),
     )
-
-
-def _upstream(config: ini.Ini) -> UpstreamSettings:
-    allow_non_https = config.read("mirror", "allow-non-https", ini.boolean, False)
-    master, credentials = DEFAULT_MASTER, None
-    if entry := config.get("mirror", "master"):
-        address = ini.url("http", "https")(entry)
-        if address.scheme == "http" and entry.is_override:  # typed, hence meant, unless the contrary is typed too
-            stated = config.get("mirror", "allow-non-https")
-            allow_non_https |= stated is None or not stated.is_override
-        if address.scheme == "http" and not allow_non_https:
-            raise entry.refused("an https address (hint: allow-non-https = true)")
-        userinfo, _, host = address.netloc.rpartition("@")
-        master = address._replace(netloc=host).geturl().rstrip("/")
-        user, _, password = userinfo.partition(":")
-        credentials = (unquote(user), unquote(password)) if userinfo else None
-    proxy = ini.url("http", "https", "socks4", "socks5", "socks5h")
-    return UpstreamSettings(
-        master=master,
-        proxy=config.read("mirror", "proxy", ini.optional(lambda entry: proxy(entry).geturl()), None),
-        ca_bundle=config.read("mirror", "ca-bundle", ini.optional(ini.path), None),
-        timeout_s=config.read("mirror", "timeout", ini.seconds, 10.0),
-        netrc=config.read("mirror", "netrc", ini.optional(ini.path), None),
-        unhashed=config.read("mirror", "unhashed", ini.choice("refuse", "accept"), "refuse"),
-        credentials=credentials,
-        allow_non_https=allow_non_https,
-        download_mirrors=config.read("mirror", "download-mirror", _download_mirrors, ()),
-        download_fallback=not config.read("mirror", "download-mirror-no-fallback", ini.boolean, False),
-        longest_transfer_s=config.read("mirror", "global-timeout", ini.optional(ini.seconds), None),
-    )
-
-
-def _download_mirrors(entry: ini.Entry) -> tuple[str, ...]:
-    addresses = []
-    for line in entry.lines:
-        for text in line.text.split():
-            one = ini.Entry(entry.source, entry.section, entry.key, (ini.Line(line.number, text),))
-            addresses.append(ini.url("http", "https")(one).geturl().rstrip("/"))
-    return tuple(addresses)
 
 
 def _pool(config: ini.Ini, cores: int) -> PoolSettings:

@@ -15,27 +15,17 @@ import os
 import shutil
 import tempfile
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
+from fastmirror.descriptors import hash_descriptor, make_directory, write_all
 from fastmirror.errors import SettingsError, StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 OWN_DIRECTORY = ".fastmirror"
 _PARTIALS = "partial"
 _PARTIALS_KEPT_S = 5 * 24 * 3600.0
-_READ_BYTES = 1 << 20
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
-
-
-class Hash(Protocol):
-    """A digest in the making."""
-
-    def update(self, data: bytes | memoryview, /) -> None:
-        """Take more bytes."""
 
 
 class Digest(NamedTuple):
@@ -140,7 +130,7 @@ class Storage:
         try:
             return self._rename(staged, final, replace=replace)
         except FileNotFoundError:
-            _make_directory(final.rpartition("/")[0])
+            make_directory(final.rpartition("/")[0])
             return self._rename(staged, final, replace=replace)
 
     def publish(self, staged: str, path: str) -> None:
@@ -322,33 +312,3 @@ class Storage:
         for entry in os.scandir(self._partials()):
             if entry.stat(follow_symlinks=False).st_mtime < oldest:
                 os.unlink(entry.path)
-
-
-def _make_directory(path: str) -> None:
-    """As os.makedirs, which looks for each parent first; here most parents are there, and most leaves are not."""
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        return  # another process was first
-    except FileNotFoundError:
-        _make_directory(path.rpartition("/")[0] or "/")
-        _make_directory(path)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte; the kernel may take fewer at a time than it is given."""
-    written = os.write(descriptor, data)
-    while written < len(data):
-        written += os.write(descriptor, data[written:])
-
-
-def hash_descriptor(descriptor: int, digests: Sequence[Hash]) -> int:
-    """Feed an open file, from where it stands to its end, to these digests; return its bytes."""
-    size = 0
-    buffer = bytearray(_READ_BYTES)
-    view = memoryview(buffer)
-    while count := os.readv(descriptor, [buffer]):
-        for digest in digests:
-            digest.update(view[:count])
-        size += count
-    return size

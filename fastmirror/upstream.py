@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
     from fastmirror.settings import UpstreamSettings
 
-ROOT_LIMIT = 512 << 20  # bytes, decoded
-PAGE_LIMIT = 256 << 20  # bytes, decoded
-METADATA_LIMIT = 10 << 20  # bytes
-UNSIZED_FILE_LIMIT = 8 << 30  # bytes, where upstream states no size
-
 
 class Dialect(StrEnum):
     """How an upstream speaks; settled at first contact, kept in the state, never changed by a page."""
@@ -91,12 +86,12 @@ def legacy_url(master: str, name: str) -> str:
     return f"{master}/pypi/{name}/json"
 
 
-def root_request(master: str, dialect: Dialect | None, etag: str) -> Request:
-    """The root index, if it is another than the one with this ETag."""
+def root_request(master: str, dialect: Dialect | None, etag: str, limit: int) -> Request:
+    """The root index, if it is another than the one with this ETag; `limit` in bytes, decoded."""
     headers = [f"Accept: {accept(dialect)}"]
     if etag:
         headers.append(f"If-None-Match: {etag}")
-    return Request(0, f"{master}/simple/", tuple(headers), ROOT_LIMIT, compressed=True, sink=None)
+    return Request(0, f"{master}/simple/", tuple(headers), limit, compressed=True, sink=None)
 
 
 def require_usable(reply: Reply, what: str) -> None:

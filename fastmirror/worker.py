@@ -11,8 +11,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from fastmirror import logs
+from fastmirror.bodies import Desk
 from fastmirror.channel import Channel
-from fastmirror.fetcher import Desk, Fetcher
+from fastmirror.fetcher import Fetcher
 from fastmirror.filters import Filters
 from fastmirror.lanes import Lanes
 from fastmirror.legacy_names import LegacyNames
@@ -83,7 +84,9 @@ class Workshop:
             self.lanes,
             storage,
             self._side,
-            Fetcher(Desk(self.lanes, storage, self._side), fresh=context.fresh, compare=kept.compare),
+            Fetcher(
+                Desk(self.lanes, storage, self._side), settings.upstream, fresh=context.fresh, compare=kept.compare
+            ),
             LegacyApi(),
             Filters(settings.filters),
             LegacyNames(storage, context.tree) if kept.clean_legacy_names else None,

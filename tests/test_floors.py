@@ -16,19 +16,45 @@ PACKAGE = Path(__file__).parents[1] / "fastmirror"
 # Bottom to top: a module imports only what stands before it. Not all of them need to exist.
 FLOORS = (
     *("__init__", "errors", "names", "model", "layout", "ini"),
-    *("filters", "settings", "settings_file"),
+    *("filters", "settings", "settings_upstream", "settings_file"),
     *("planner", "simple_html", "simple_entry", "simple", "legacy", "summary"),
     *("progress", "logs", "bell"),
-    *("transport", "transport.rate", "transport.headers", "transport.poller", "transport.curl", "transport.session"),
+    *("transport", "transport.rate", "transport.proxies", "transport.headers", "transport.poller"),
+    *("transport.curl", "transport.session"),
     *("channel",),
-    *("schema", "state", "storage", "comparison", "versions", "legacy_names", "lock", "nginx", "serving", "upstream"),
-    *("lanes", "sink", "wheel", "fetcher", "pages", "reading", "project", "worker", "processes", "pool"),
+    *(
+        "schema",
+        "state",
+        "descriptors",
+        "storage",
+        "comparison",
+        "versions",
+        "legacy_names",
+        "lock",
+        "nginx",
+        "serving",
+        "upstream",
+    ),
+    *(
+        "lanes",
+        "sink",
+        "sources",
+        "bodies",
+        "wheel",
+        "fetcher",
+        "pages",
+        "reading",
+        "project",
+        "worker",
+        "processes",
+        "pool",
+    ),
     *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "mirror", "inquiry"),
     *("reports", "configuration", "cli", "__main__"),
 )
 
 # Values and logic: the same input gives the same output.
-PURE = {"errors", "names", "model", "layout", "ini", "settings", "settings_file"}
+PURE = {"errors", "names", "model", "layout", "ini", "settings", "settings_upstream", "settings_file"}
 PURE |= {"planner", "filters", "simple_html", "simple_entry", "simple", "legacy", "summary", "schema"}
 IMPURE_IMPORTS = {"os", "io", "socket", "time", "random", "subprocess", "tempfile", "shutil", "threading"}
 IMPURE_IMPORTS |= {"concurrent", "logging", "requests", "sqlite3", "pathlib"}

@@ -69,7 +69,7 @@ def test_pages_have_the_urls_that_the_specification_gives_them():
     ("dialect", "json_first", "html"), [(None, True, True), (Dialect.JSON, True, False), (Dialect.HTML, False, True)]
 )
 def test_the_root_index_is_asked_for_in_the_dialect_of_its_upstream(dialect, json_first, html):
-    request = root_request(MASTER, dialect, "")
+    request = root_request(MASTER, dialect, "", 100)
     assert request.url == PAGE_URL
     (accept,) = request.headers
     assert (JSON in accept, "html" in accept) == (json_first, html)
@@ -77,7 +77,7 @@ def test_the_root_index_is_asked_for_in_the_dialect_of_its_upstream(dialect, jso
 
 
 def test_the_root_index_is_asked_for_again_only_if_it_is_another():
-    assert 'If-None-Match: "e"' in root_request(MASTER, Dialect.JSON, '"e"').headers
+    assert 'If-None-Match: "e"' in root_request(MASTER, Dialect.JSON, '"e"', 100).headers
 
 
 # What is answered
