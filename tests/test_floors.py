@@ -16,7 +16,15 @@ PACKAGE = Path(__file__).parents[1] / "fastmirror"
 # Bottom to top: a module imports only what stands before it. Not all of them need to exist.
 FLOORS = (
     *("__init__", "errors", "names", "model", "layout", "ini"),
-    *("filters", "settings", "settings_file"),
+    *(
+        "filters.listing",
+        "filters.versions",
+        "filters.releases",
+        "filters.platforms",
+        "filters.metadata",
+        "filters.plugins",
+    ),
+    *("filters", "filters.requirements", "filters.configuration", "settings", "settings_file"),
     *("planner", "simple_html", "simple_entry", "simple", "summary"),
     *("progress", "logs", "bell"),
     *("transport", "transport.rate", "transport.headers", "transport.poller", "transport.curl", "transport.session"),
@@ -29,7 +37,17 @@ FLOORS = (
 
 # Values and logic: the same input gives the same output.
 PURE = {"errors", "names", "model", "layout", "ini", "settings", "settings_file"}
-PURE |= {"planner", "filters", "simple_html", "simple_entry", "simple", "summary", "schema"}
+PURE |= {"filters", "filters.versions", "filters.releases", "filters.platforms", "filters.metadata"}
+PURE |= {
+    "filters.requirements",
+    "filters.configuration",
+    "planner",
+    "simple_html",
+    "simple_entry",
+    "simple",
+    "summary",
+    "schema",
+}
 IMPURE_IMPORTS = {"os", "io", "socket", "time", "random", "subprocess", "tempfile", "shutil", "threading"}
 IMPURE_IMPORTS |= {"concurrent", "logging", "requests", "sqlite3", "pathlib"}
 
