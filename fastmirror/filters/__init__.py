@@ -183,10 +183,8 @@ class Filters:
         if not self._file_rules and not self._settings.file_ranges:
             return True
         document = listing.document or {}
-        facts = metadata.file_facts(
-            file, distribution.version, distribution, _entry(document, distribution.version, file)
-        )
-        facts["info"] = document.get("info")
+        legacy = _entry(document, distribution.version, file)
+        facts = metadata.file_facts(file, distribution, legacy) | {"info": document.get("info")}
         return all(metadata.matches(rule, patterns, facts) for rule, patterns in self._file_rules) and all(
             metadata.is_in_range(rule, facts) for rule in self._settings.file_ranges
         )
