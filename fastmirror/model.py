@@ -125,6 +125,7 @@ class ProjectJob(NamedTuple):
     wanted: bool  # asked for by name: survives filters, and its absence upstream is a failure
     force: bool  # trust nothing: plan anew and hash every stored file
     held: Held | None = None
+    hidden: tuple[str, ...] = ()  # paths below web/ of its files that are kept out of it
 
 
 class FilesJob(NamedTuple):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.errors import MirrorError, is_storage_failure
+from fastmirror.hidden import reveal
 from fastmirror.model import Brought, FilesJob, Held, Outcome, ProjectJob, Split, StoredFile, Want
 from fastmirror.packing import pack_files, unpack_files
 from fastmirror.pages import Context, retired_pages, stage_pages
@@ -83,6 +84,8 @@ class ProjectTask:
         self._answer(outcome)
 
     def _take_page(self, reading: Reading) -> None:
+        if self._job.hidden and reading.page.status != "quarantined" and not self._context.plan_only:
+            reveal(self._bench.storage, self._job.hidden)
         is_empty = not reading.page.files and reading.page.status != "quarantined"
         if reading.source.dialect is Dialect.HTML and is_empty and self._stored:
             self._fail("no hashed link on the page of a project that had files")

@@ -35,6 +35,13 @@ create table project (
 create index retry on project (next_try) where next_try is not null;
 create table stored (project text primary key, files blob not null);
 create table doomed (path text primary key, project text not null, since real not null) without rowid;
+create table hidden (
+    project text,
+    path text,                      -- below web/, where it belongs
+    place text not null,            -- 'web': to be moved away; 'hidden'; 'back': a job may have moved it back
+    primary key (project, path)
+) without rowid;
+create index unsettled on hidden (place) where place <> 'hidden';
 create table shared (path text, project text, primary key (path, project)) without rowid;
 create table run (
     id integer primary key, started real not null, finished real, exit_status integer, summary text
@@ -66,6 +73,11 @@ RECORD_UNCHANGED = """
 update project set serial = coalesce(:serial, serial), etag = :etag, outcome = 'published', reason = '', tries = 0,
     next_try = null, expected = null, wanted_by = max(wanted_by, :wanted_by) where name = :name
 """
+DOOM = """
+insert into doomed (path, project, since) values (?, ?, ?)
+on conflict do update set since = min(since, excluded.since)
+"""
+HIDE = "insert or replace into hidden (path, project, place) values (?, ?, 'web')"
 KNOWN = """
 select name, serial, etag, upstream_digest, page_digest, settings_digest, files, outcome, tries
 from project left join stored on stored.project = name where name in ({})

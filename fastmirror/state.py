@@ -18,6 +18,8 @@ from fastmirror.model import Known, Outcome
 from fastmirror.names import NormalizedName
 from fastmirror.packing import unpack_files
 from fastmirror.schema import (
+    DOOM,
+    HIDE,
     KNOWN,
     RECORD,
     RECORD_FAILURE,
@@ -40,6 +42,8 @@ class Totals(NamedTuple):
     bytes: int
     failing: int
     doomed: int
+    hidden: int = 0  # files kept out of web/
+    kept: int = 0  # projects that are served though upstream removed them
 
 
 class FailingProject(NamedTuple):
@@ -130,6 +134,15 @@ class State:
                 for name, serial, etag, upstream, page, settings, files, outcome, tries in rows
             }
 
+    def select(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
+        """The rows of a query."""
+        with _translated(self._path):
+            return self._db.execute(query, parameters).fetchall()
+
+    def change(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement for each of these rows, within a transaction."""
+        self._db.executemany(statement, rows)
+
     def every_serial(self) -> Iterator[tuple[NormalizedName, int | None]]:
         """Every project held, with its serial, by name."""
         with _translated(self._path):
@@ -170,13 +183,16 @@ class State:
             return {name for (name,) in self._db.execute("select name from project where wanted_by = 'name'")}
 
     def doom(self, outcomes: Iterable[Outcome], now: float) -> None:
-        """Note the files that a project's page no longer names, before that page is published."""
+        """Note the files that a project's page no longer names, before that page is published.
+
+        Those of a quarantined project are to be hidden, and what it dropped before is to go at once.
+        """
         for outcome in outcomes:
-            since = 0.0 if outcome.hidden else now
-            self._db.executemany(
-                "insert into doomed values (?, ?, ?) on conflict do update set since = min(since, excluded.since)",
-                [(path, outcome.name, since) for path in outcome.dropped],
-            )
+            if not outcome.hidden:
+                self._db.executemany(DOOM, [(path, outcome.name, now) for path in outcome.dropped])
+            else:
+                self._db.executemany(HIDE, [(path, outcome.name) for path in outcome.dropped])
+                self._db.execute("update doomed set since = 0 where project = ?", (outcome.name,))
 
     def record(self, done: Iterable[tuple[Outcome, RecordedJob]], now: float, check_id: int) -> None:
         """Keep what became of projects whose pages are durable."""
@@ -203,8 +219,9 @@ class State:
         self._db.execute("delete from stored where project = ?", (name,))
 
     def unlist(self, names: Iterable[str]) -> None:
-        """Leave projects out of the root index from now on."""
-        self._db.executemany("update project set listed = 0 where name = ?", [(name,) for name in names])
+        """Leave projects out of the root index from now on; whoever wants one again has to plan it anew."""
+        unlist = "update project set listed = 0, serial = null, settings_digest = '' where name = ?"
+        self._db.executemany(unlist, [(name,) for name in names])
 
     def doomed_before(self, moment: float) -> list[tuple[str, str]]:
         """Files whose grace is over, with the project that dropped each: (path, project)."""
@@ -267,10 +284,12 @@ class State:
         """What the mirror holds."""
         with _translated(self._path):
             row = self._db.execute(
-                "select count(nullif(page_digest, '')), sum(file_count), sum(byte_count), count(next_try) from project"
+                "select count(nullif(page_digest, '')), sum(file_count), sum(byte_count), count(next_try),"
+                " sum(outcome = 'gone') from project"
             ).fetchone()
             (doomed,) = self._db.execute("select count(*) from doomed").fetchone()
-            return Totals(row[0], row[1] or 0, row[2] or 0, row[3], doomed)
+            (hidden,) = self._db.execute("select count(distinct path) from hidden").fetchone()
+            return Totals(row[0], row[1] or 0, row[2] or 0, row[3], doomed, hidden, row[4] or 0)
 
     def failing(self, most: int) -> list[FailingProject]:
         """Projects whose last outcome was not whole, those tried next first."""

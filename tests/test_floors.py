@@ -21,7 +21,7 @@ FLOORS = (
     *("progress", "logs", "bell"),
     *("transport", "transport.rate", "transport.headers", "transport.poller", "transport.curl", "transport.session"),
     *("channel",),
-    *("packing", "schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
+    *("packing", "schema", "state", "storage", "hidden", "lock", "nginx", "serving", "upstream"),
     *("lanes", "sink", "fetcher", "pages", "reading", "project", "worker", "processes", "pool"),
     *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "mirror", "inquiry"),
     *("reports", "configuration", "cli", "__main__"),

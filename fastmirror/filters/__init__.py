@@ -38,8 +38,10 @@ class Filters:
         self._settings = settings
         self.names = None if settings.allow is None else settings.allow - settings.block  # that can pass; None: any
         self.needs_document = False  # whether `narrow` wants the legacy JSON document
+        self.needs_display = False  # whether `keeps` goes by names as upstream writes them
         selection = f"{sorted(settings.allow or ())} {sorted(settings.block)}"
         self.selection = xxhash.xxh3_128_hexdigest(selection.encode())  # digest of what `keeps` goes by
+        self.narrowing = ""  # digest of everything that `narrow` goes by; empty if it leaves all as it is
 
     @property
     def selects(self) -> bool:
