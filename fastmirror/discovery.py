@@ -194,7 +194,7 @@ class Discovery:
         filters = self._filters
         if not filters.selects or name in self._survivors:
             return True
-        return filters.keeps(name, self._displays.get(name, name) if self._displays is not None else "")
+        return filters.keeps(name, self._displays.get(name, "") if self._displays is not None else "")
 
     def _kept(self, projects: dict[NormalizedName, int | None]) -> dict[NormalizedName, int | None]:
         if not self._filters.selects:
