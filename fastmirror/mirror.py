@@ -212,7 +212,12 @@ class _Run:
 
     def _conclude(self, discovery: Discovery, root: Root | None, found: Found) -> None:
         formats = self._settings.pages.formats
-        if self._marked or any(self._storage.size(index_path(page_format)) is None for page_format in formats):
+        # After a run that was cut off the index may be behind the rows, though nothing is left to do.
+        if (
+            self._marked
+            or not self._clean
+            or any(self._storage.size(index_path(page_format)) is None for page_format in formats)
+        ):
             self._write_index()
         self._unlink_doomed()
         self._storage.flush()
