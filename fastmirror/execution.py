@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.errors import Interrupted, StorageError
+from fastmirror.hidden import holds_hidden, take_hidden
 from fastmirror.model import Outcome, ProjectJob
 from fastmirror.pool import Budget, Pool
 from fastmirror.publisher import Done, Publisher
-from fastmirror.state import RecordedJob, State
+from fastmirror.schema import RecordedJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fastmirror.pages import Context
     from fastmirror.progress import Progress
     from fastmirror.settings import Settings
+    from fastmirror.state import State
     from fastmirror.storage import Storage
     from fastmirror.summary import Counts
 
@@ -57,7 +59,7 @@ class Execution:
         self._signal = 0
         self.stopped = ""  # why nothing more is begun, by stop-on-error
         self._storage_failure = ""
-        self._gone: list[Outcome] = []
+        self._gone: list[Done] = []
         self._disputed: dict[NormalizedName, tuple[str, ...]] = {}
         self.dialect = ""  # of the first page that came
         self._space_checked = 0.0
@@ -107,7 +109,7 @@ class Execution:
             pool.close()  # out of time, or stopped: what is pending is for the next run
             self._pool = None
 
-    def take_gone(self) -> list[Outcome]:
+    def take_gone(self) -> list[Done]:
         """The projects that upstream answered 404 for, since the last call."""
         gone, self._gone = self._gone, []
         return gone
@@ -128,8 +130,10 @@ class Execution:
         wanted = terms.chosen.names or frozenset()
         for names in in_chunks(update, CHUNK):
             known = self._state.known(names)
+            hidden = take_hidden(self._state, names) if holds_hidden(self._state) else {}
             for name in names:
-                yield ProjectJob(name, update[name], known.get(name), name in wanted, terms.force)
+                job = ProjectJob(name, update[name], known.get(name), name in wanted, terms.force)
+                yield job._replace(hidden=hidden[name]) if name in hidden else job
 
     def _take(self, job: ProjectJob, outcome: Outcome) -> None:
         if outcome.storage_failure:
@@ -145,12 +149,13 @@ class Execution:
         self.dialect = self.dialect or outcome.dialect
         if outcome.disputed:
             self._disputed[outcome.name] = outcome.disputed
-        if outcome.status == "gone":
-            self._gone.append(outcome)
-            return
         tries = job.known.tries if job.known else 0
         by_command = self._terms.chosen.by_command
-        self._publisher.add(Done(outcome, RecordedJob(by_command, job.force, tries, job.serial)))
+        done = Done(outcome, RecordedJob(by_command, job.force, tries, job.serial))
+        if outcome.status == "gone":
+            self._gone.append(done)
+        else:
+            self._publisher.add(done)
 
     def _unpublished(self, outcome: Outcome, failed: Outcome) -> None:
         self._counts.take_back(outcome.name, outcome.status)

@@ -55,6 +55,7 @@ def answering(command: Callable[P, int]) -> Callable[P, None]:
 
 
 def status_of(call: Callable[[], int]) -> int:
+    """The exit status of what a command returns or raises; what it raises is logged."""
     try:
         return call()
     except KeyboardInterrupt:

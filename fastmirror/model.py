@@ -77,7 +77,7 @@ class Known(NamedTuple):
     upstream_digest: str  # of the upstream's page, as it came
     page_digest: str  # of the pages published; "" if none is
     settings_digest: str  # of what else shapes a page: formats, renderer, filters
-    files: bytes  # packed StoredFiles, see state.pack_files
+    files: bytes  # packed StoredFiles, see packing.pack_files
     outcome: str  # the last Status
     tries: int  # failures in a row
 
@@ -127,6 +127,7 @@ class ProjectJob(NamedTuple):
     wanted: bool  # asked for by name: survives filters, and its absence upstream is a failure
     force: bool  # trust nothing: plan anew and hash every stored file
     held: Held | None = None
+    hidden: tuple[str, ...] = ()  # paths below web/ of its files that are kept out of it
 
 
 class FilesJob(NamedTuple):

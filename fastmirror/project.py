@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from fastmirror.comparison import holds
 from fastmirror.errors import MirrorError, is_storage_failure
+from fastmirror.hidden import reveal
 from fastmirror.layout import document_paths
 from fastmirror.legacy import saved
 from fastmirror.model import Brought, FilesJob, Held, Outcome, ProjectJob, ProjectPlan, Split, StoredFile, Want
+from fastmirror.packing import pack_files, unpack_files
 from fastmirror.pages import retired_paths, stage_pages
 from fastmirror.planner import in_pieces, needs_pieces, plan_project
 from fastmirror.reading import PageReader, Reading, Source, narrowed, read_page
-from fastmirror.state import pack_files, unpack_files
 from fastmirror.upstream import Dialect
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class ProjectTask:
         self._answer(outcome)
 
     def _take_page(self, reading: Reading) -> None:
+        if self._job.hidden and reading.page.status != "quarantined" and not self._context.plan_only:
+            reveal(self._bench.storage, self._job.hidden)
         is_empty = not reading.page.files and reading.page.status != "quarantined"
         if reading.source.dialect is Dialect.HTML and is_empty and self._stored:
             self._fail("no hashed link on the page of a project that had files")

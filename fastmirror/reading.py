@@ -191,8 +191,7 @@ class PageReader:
 
     def _take_page(self, reply: Reply) -> None:
         name, known = self._job.name, self._job.known
-        is_listed = self._job.serial is not None  # by the root index
-        if reply.error or reply.status not in (200, 304, 404) or (reply.status == 404 and is_listed):
+        if reply.error or reply.status not in (200, 304, 404):
             reason = f"page: {failure_reason(reply)}"
             self._answer(Outcome(name, "failed", reason, unreachable=not reply.status))
         elif reply.status == 404:

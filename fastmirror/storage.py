@@ -149,6 +149,11 @@ class Storage:
             os.unlink(final)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        self.prune(path)
+        return True
+
+    def prune(self, path: str) -> None:
+        """Remove the directories below ``web/`` that the loss of this file left empty."""
         parent = os.path.dirname(path)
         while parent.count("/") >= 1:
             try:
@@ -156,7 +161,6 @@ class Storage:
             except OSError:
                 break
             parent = os.path.dirname(parent)
-        return True
 
     def keep_fact(self, path: str, text: str) -> None:
         """Put a small file into the mirror's directory, outside ``web/``, in one step."""
@@ -256,6 +260,11 @@ class Storage:
         """Bytes that may still be written where the tree is."""
         facts = os.statvfs(self._in_web("packages"))
         return facts.f_bavail * facts.f_frsize
+
+    def hidden(self, path: str) -> str:
+        """Where a file that belongs below ``web/`` is kept out of it, on the same file system."""
+        area = os.path.dirname(self._file_area)
+        return os.path.join(area, "hidden" if area == self.own else f"{OWN_DIRECTORY}-hidden", path)
 
     def _in_web(self, path: str) -> str:
         return f"{self.web}/{path}"

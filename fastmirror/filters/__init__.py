@@ -83,6 +83,8 @@ class Filters:
         self.names = (  # that can pass; None: any
             None if settings.allow is None else frozenset(name for name in settings.allow if self.keeps(name))
         )
+        # Whether `keeps` goes by names as upstream writes them.
+        self.needs_display = bool(settings.project_patterns)
         self.selection = _digest(sorted(settings.allow or ()), sorted(settings.block), settings.project_patterns)
         common = [
             *(settings.release_patterns, settings.latest, settings.platforms, settings.largest_project),
@@ -91,10 +93,17 @@ class Filters:
             [plugin.identity for plugin in settings.plugins],
         ]
         self._common = _digest(*common) if any(common) else ""
-        self.narrowing = _digest(  # of all that `narrow` goes by
-            *(self._common, sorted(settings.exempt), sorted(settings.final_only or ()), settings.final_only is None),
-            *(settings.allow_releases, settings.pinned_releases, settings.block_releases),
+        lists = (settings.allow_releases, settings.pinned_releases, settings.block_releases or None)
+        by_name = (*lists, settings.final_only, settings.exempt if any(self._bounds()) else None)
+        is_narrow = bool(self._common) or any(part is not None for part in by_name)
+        # Digest of everything that `narrow` goes by; empty if it leaves all as it is.
+        self.narrowing = (
+            _digest(self._common, *lists, *(sorted(part or ()) for part in by_name[3:])) if is_narrow else ""
         )
+
+    def _bounds(self) -> tuple[int | None, ...]:
+        settings = self._settings
+        return settings.largest_project, settings.fewest_versions, settings.most_versions
 
     @property
     def selects(self) -> bool:

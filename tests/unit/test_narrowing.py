@@ -12,9 +12,11 @@ from fastmirror.filters import Filters, FilterSettings, Listing
 from fastmirror.layout import Layout, Tree
 from fastmirror.model import Known, Outcome, ProjectJob, Share
 from fastmirror.names import NormalizedName
+from fastmirror.packing import unpack_files
 from fastmirror.pages import Context
+from fastmirror.schema import RecordedJob
 from fastmirror.settings_file import parse_settings
-from fastmirror.state import RecordedJob, State, unpack_files
+from fastmirror.state import State
 from fastmirror.storage import Storage
 from fastmirror.upstream import Dialect
 from fastmirror.worker import Assembly, Workshop

@@ -27,6 +27,7 @@ from fastmirror.upstream import (
 )
 
 if TYPE_CHECKING:
+    from fastmirror.names import NormalizedName
     from fastmirror.settings import UpstreamSettings
 
 MASTER = "https://index.example"
@@ -373,3 +374,17 @@ def test_a_netrc_that_cannot_be_read_is_the_operators_to_mend(tmp_path, text):
     with pytest.raises(SettingsError, match="netrc cannot be read") as caught:
         with_netrc(upstream(netrc=str(path)))
     assert "secret" not in str(caught.value)
+
+
+def test_names_as_upstream_writes_them_are_told_where_they_differ_and_only_if_asked():
+    old, new = root(("Six", 1), ("pip", 2)), root(("Six", 1), ("pip", 2), ("Zope.Interface", 3))
+    displays: dict[NormalizedName, str] = {}
+    whole = read_root(new, Dialect.JSON, PAGE_URL, displays)
+    assert displays == {"six": "Six", "zope-interface": "Zope.Interface"}
+    assert whole == read_root(new, Dialect.JSON, PAGE_URL)
+    changed: dict[NormalizedName, str] = {}
+    assert root_change(old, new, changed) == root_change(old, new)
+    assert changed == {"zope-interface": "Zope.Interface"}
+    from_html: dict[NormalizedName, str] = {}
+    read_root(b'<a href="/simple/Zope.Interface/">Zope.Interface</a>', Dialect.HTML, PAGE_URL, from_html)
+    assert from_html == {"zope-interface": "Zope.Interface"}
