@@ -92,6 +92,7 @@ class Snapshot:
     status: str = "active"
     reason: str | None = None
     removed: bool = False
+    info: Mapping[str, Any] = field(default_factory=dict)  # of the legacy API: added to what it says by itself
 
     @property
     def listed(self) -> bool:
@@ -167,6 +168,11 @@ class Catalogue:
     def set_status(self, name: str, status: str, reason: str | None, *, bump: bool) -> None:
         """Set a project's status marker."""
         self._change(name, replace(self._need(name), status=status, reason=reason), bump=bump)
+
+    def set_info(self, name: str, info: Mapping[str, Any]) -> None:
+        """Add to what the legacy API says of a project."""
+        state = self._need(name)
+        self._change(name, replace(state, info={**state.info, **info}))
 
     def set_files(self, name: str, filename: str, **changes: Any) -> None:
         """Change fields of the files whose name begins so."""

@@ -25,20 +25,21 @@ from tests.fakes.site import Site
 from tests.fakes.wire import Answer, Gate, Record, Server
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
 
 class FakeIndex(Site):
     """The index; serves from its creation until it is closed."""
 
-    def __init__(self, *, file_host: bool = False, port: int = 0) -> None:
+    def __init__(self, *, file_host: bool = False, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         super().__init__()
         self.requests: list[Record] = []  # in the order in which they came
         self._rules: list[Rule] = []
         self._gates: list[Gate] = []
         self._lock = threading.Lock()
-        self._server = Server(self._answer, "index", port)
-        self._files = Server(self._answer, "files") if file_host else None
+        self._server = Server(self._answer, "index", port, tls)
+        self._files = Server(self._answer, "files", tls=tls) if file_host else None
 
     def __enter__(self) -> FakeIndex:
         return self
@@ -131,6 +132,10 @@ class FakeIndex(Site):
     def archive(self, name: str, reason: str | None = None) -> None:
         """Mark a project as archived; as on PyPI, no serial is bumped."""
         self.catalogue.set_status(name, "archived", reason, bump=False)
+
+    def set_info(self, project: str, **keys: Any) -> None:
+        """Add keys to `info` of the legacy API: classifiers, keywords, version, …"""
+        self.catalogue.set_info(project, keys)
 
     def set_yanked(self, project: str, filename: str, yanked: bool | str = True) -> None:
         """Yank the files whose name begins so, or take it back."""
