@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fastmirror.errors import InvalidName, MirrorError, SettingsError
 from fastmirror.names import normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fastmirror.names import NormalizedName
     from fastmirror.settings import Settings
@@ -26,12 +27,16 @@ def load_settings(
     directory: str | None = None,
     master: str | None = None,
     sets: Sequence[str] | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    allow_empty: bool = False,
 ) -> Settings:
     """The settings of one command: of the file `named`, or of the default one, or of none if a directory is given.
 
-    directory: may be relative. sets: ``KEY=VALUE`` each. All of them win over the file.
+    directory: may be relative. sets: ``KEY=VALUE`` each. All of them win over the file. environment: names a
+    proxy where nothing else does. allow_empty: filters may leave nothing of the mirror.
     Raises what read_configuration and parse_settings raise.
     """
+    from fastmirror.filters.requirements import Files
     from fastmirror.settings_file import parse_settings
 
     overrides = {}
@@ -45,7 +50,15 @@ def load_settings(
     if master is not None:
         overrides["master"] = master
     text_or_none, source = read_configuration(named, optional="directory" in overrides)
-    return parse_settings(text_or_none, source=source, overrides=overrides, cores=_cores())
+    return parse_settings(
+        text_or_none,
+        source=source,
+        overrides=overrides,
+        environment=environment,
+        cores=_cores(),
+        files=Files(lambda path: Path(path).read_bytes(), _expanded),
+        allow_empty=allow_empty,
+    )
 
 
 def read_configuration(
@@ -86,6 +99,12 @@ def _default_written(path: str) -> MirrorError:
         f"there was no configuration; the default one was written: {path!r}"
         f" (hint: set `directory` in it, then see what a run would do: fastmirror --config {path} plan)"
     )
+
+
+def _expanded(pattern: str) -> list[str]:
+    """The files that a path with ``*`` in its last part means."""
+    path = Path(pattern)
+    return sorted(str(found) for found in path.parent.glob(path.name))
 
 
 def project_names(given: Iterable[str] | None) -> tuple[NormalizedName, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 
 from fastmirror.errors import UpstreamError
-from fastmirror.filters import Filters
+from fastmirror.lanes import retry_after_s
 from fastmirror.planner import plan_sync
 from fastmirror.upstream import (
     Dialect,
@@ -25,8 +25,9 @@ from fastmirror.upstream import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Sequence
 
+    from fastmirror.filters import Filters
     from fastmirror.names import NormalizedName
     from fastmirror.settings import Settings
     from fastmirror.state import State
@@ -38,6 +39,11 @@ _LOG = logging.getLogger(__name__)
 ASKED_ONE_BY_ONE = 500
 _TRIES = 4
 _BACKOFF_S = 1.0
+# What never had a page, or has none upstream any more, has no shape to change.
+_SHAPES = """
+select name, serial, settings_digest from project
+where outcome <> 'gone' and not (outcome = 'failed' and settings_digest = '')
+"""
 
 
 class Wanted(NamedTuple):
@@ -68,34 +74,48 @@ class Found(NamedTuple):
     remove: list[NormalizedName]  # published, and no longer listed
     serial: int | None  # of the root index; None where there is none
     retries: int  # of the updates: earlier failures
+    denied: Sequence[NormalizedName] = ()  # held, and no longer selected
 
     def narrowed_to(self, names: Container[NormalizedName]) -> Found:
         """Touch only these; nothing else is removed either."""
-        return self._replace(update={name: serial for name, serial in self.update.items() if name in names}, remove=[])
+        update = {name: serial for name, serial in self.update.items() if name in names}
+        return self._replace(update=update, remove=[], denied=())
+
+    @property
+    def touched(self) -> set[NormalizedName]:
+        """Every project that the run does something about."""
+        return {*self.update, *self.remove, *self.denied}
 
 
-def wanted(settings: Settings, projects: Iterable[NormalizedName]) -> Wanted:
-    """The names given on the command line, else those of an allowlist, else all."""
+def wanted(filters: Filters, projects: Iterable[NormalizedName], state: State | None) -> Wanted:
+    """The names given on the command line, else those of an allowlist and of earlier command lines, else all."""
     chosen = frozenset(projects)
     if chosen:
         return Wanted(chosen, by_command=True)
-    return Wanted(Filters(settings.filters).names, by_command=False)
+    if filters.names is None:
+        return Wanted(None, by_command=False)
+    return Wanted(filters.names | (state.wanted_by_name() if state is not None else set()), by_command=False)
 
 
 class Discovery:
     """The questions that a run asks before it knows what to do."""
 
     def __init__(
-        self, settings: Settings, state: State | None, session: Session, own: str, settings_digest: str
+        self, settings: Settings, filters: Filters, state: State | None, session: Session, own: str, base: str
     ) -> None:
-        self._settings = settings
+        """`base` is the digest of what shapes every page, `own` the directory that is ours."""
         self._master = settings.upstream.master
+        self._root_limit = settings.upstream.limits.root_index
         self._state = state
         self._session = session
         self._cache = os.path.join(own, "root-index")
-        # The root index that was applied last counts only for the same selection and the same pages.
-        self._filters = Filters(settings.filters)
-        self._selection = f"{settings_digest}-{self._filters.selection}"
+        self._filters = filters
+        self._base = base
+        self.shape = f"{base}-{filters.narrowing}" if filters.narrowing else base  # of the pages and files of all
+        # What was applied last counts only for the same selection.
+        self.selection = f"{filters.selection}-{settings.storage.removed_projects}"
+        self._survivors = state.wanted_by_name() if filters.selects and state is not None else set()
+        self._displays: dict[NormalizedName, str] | None = {} if filters.needs_display else None
 
     def dialect(self) -> Dialect | None:
         """How this upstream speaks, if that is settled."""
@@ -106,7 +126,7 @@ class Discovery:
         """Ask for the root index. Raises UpstreamError if it cannot be had."""
         applied = self._applied() if trust_cache else {}
         settled = self.dialect()
-        reply = self._get(root_request(self._master, settled, applied.get("root_etag", "")))
+        reply = self._get(root_request(self._master, settled, applied.get("root_etag", ""), self._root_limit))
         require_usable(reply, "root index")
         if reply.status == 304:
             return Root(reply, settled or Dialect.JSON, applied.get("root_digest", ""), is_new=False)
@@ -125,48 +145,71 @@ class Discovery:
                 return Found({}, [], int(serial), 0)
             return self._plan_whole(root.dialect, load_root(self._cache))
         old = load_root(self._cache) if trust_cache and self._applied() and root.dialect is Dialect.JSON else b""
-        change = root_change(old, root.reply.body) if old else None
+        change = root_change(old, root.reply.body, self._displays) if old else None
         if change is None or change.serial is None or self._state is None:
             return self._plan_whole(root.dialect, root.reply.body)
         _log_skipped(change.skipped)
         changed = self._kept(change.changed)
-        published = self._state.serials([*changed, *change.removed])
+        published = self._state.serials([*change.changed, *change.removed])
         plan = plan_sync(changed, [(name, serial) for name, serial in published.items() if name in changed])
         remove = [name for name in change.removed if name in published]
-        return Found(plan.update, remove, change.serial, 0)
+        denied = [name for name in change.changed if name in published and name not in changed]
+        return Found(plan.update, remove, change.serial, 0, denied)
 
     def _plan_whole(self, dialect: Dialect, body: bytes) -> Found:
-        index = read_root(body, dialect, f"{self._master}/simple/")
+        index = read_root(body, dialect, f"{self._master}/simple/", self._displays)
         _log_skipped(index.skipped)
         plan = plan_sync(self._kept(index.projects), self._state.every_serial() if self._state else ())
-        remove = [name for name in plan.remove if name not in index.projects]
-        return Found(plan.update, remove, index.serial, 0)
+        denied = {name for name in plan.remove if name in index.projects or not self._selects(name)}
+        remove = [name for name in plan.remove if name not in denied]
+        return Found(plan.update, remove, index.serial, 0, sorted(denied))
 
-    def with_everything(self, found: Found, chosen: Wanted, *, check_id: int | None) -> Found:
-        """Add every project that is held: for pages of another form, or a forced check.
-
-        `check_id` is the check's, which leaves out what it has seen already; None: no check.
-        """
+    def with_everything(self, found: Found, chosen: Wanted, *, check_id: int) -> Found:
+        """Add every project that is held, for a forced check; `check_id` leaves out what it has seen already."""
         if self._state is None:
             return found
-        if check_id is None or chosen.by_command:
+        if chosen.by_command:
             names = [name for name, _ in self._state.every_serial()]
         else:
             names = self._state.unchecked(check_id)
         if chosen.names is not None:
             names = [name for name in names if name in chosen.names]
         serials = self._state.serials(names) if found.serial is not None else {}
-        leave = {*found.update, *found.remove}
+        leave = found.touched
         return found._replace(update=found.update | {name: serials.get(name) for name in names if name not in leave})
+
+    def with_reshaped(self, found: Found, chosen: Wanted) -> Found:
+        """Add the projects that are held in another shape than the settings and filters now give them."""
+        if self._state is None or self._state.get("settings") in (None, self.shape):
+            return found
+        leave, shape = found.touched, self._filters.shape
+        reshaped = {
+            name: serial if found.serial is not None else None
+            for name, serial, digest in self._state.select(_SHAPES)
+            if digest != shape(self._base, name)
+            and name not in leave
+            and (chosen.names is None or name in chosen.names)
+        }
+        return found._replace(update=found.update | reshaped)
+
+    def _selects(self, name: NormalizedName) -> bool:
+        filters = self._filters
+        if not filters.selects or name in self._survivors:
+            return True
+        return filters.keeps(name, self._displays.get(name, "") if self._displays is not None else "")
 
     def _kept(self, projects: dict[NormalizedName, int | None]) -> dict[NormalizedName, int | None]:
         if not self._filters.selects:
             return projects
-        return {name: serial for name, serial in projects.items() if self._filters.keeps(name)}
+        return {name: serial for name, serial in projects.items() if self._selects(name)}
 
-    def plan_names(self, names: Iterable[NormalizedName]) -> Found:
+    def plan_names(self, chosen: Wanted) -> Found:
         """Ask for each of these, whatever upstream's serials are."""
-        return Found(dict.fromkeys(sorted(names)), [], None, 0)
+        names = chosen.names or frozenset()
+        denied: list[NormalizedName] = []
+        if self._state is not None and not chosen.by_command and self._state.get("selection") != self.selection:
+            denied = [name for name, _ in self._state.every_serial() if name not in names]
+        return Found(dict.fromkeys(sorted(names)), [], None, 0, denied)
 
     def with_retries(self, found: Found, chosen: Wanted, *, retry_failed: bool) -> Found:
         """Add the failed projects whose time has come, and leave out those whose time has not.
@@ -177,9 +220,7 @@ class Discovery:
             return found
         now = None if retry_failed else time.time()
         due = self._state.due(now)
-        if self._filters.selects:
-            wanted_by_name = self._state.wanted_by_name()
-            due = {name: serial for name, serial in due.items() if name in wanted_by_name or self._filters.keeps(name)}
+        due = self._kept(due)
         if chosen.names is not None:
             due = {name: serial for name, serial in due.items() if name in chosen.names}
         update = found.update
@@ -191,7 +232,8 @@ class Discovery:
         }
         if later:
             update = {name: serial for name, serial in update.items() if name not in later}
-        again = {name: serial for name, serial in due.items() if name not in update and name not in found.remove}
+        leave = found.touched if due else set()
+        again = {name: serial for name, serial in due.items() if name not in leave}
         return found._replace(update=update | again, retries=len(due))
 
     def applied(self, root: Root, serial: int | None) -> dict[str, str | None]:
@@ -202,12 +244,14 @@ class Discovery:
             "root_digest": root.digest,
             "root_etag": etag_of(root.reply) or None,
             "root_serial": str(serial) if serial else None,
-            "root_selection": self._selection,
+            "root_selection": self.selection,
         }
 
     def _applied(self) -> dict[str, str]:
         state = self._state
-        if state is None or state.get("root_selection") != self._selection or not os.path.exists(self._cache):
+        if state is None or not os.path.exists(self._cache):
+            return {}
+        if any(state.get(key) != self.selection for key in ("root_selection", "selection")):
             return {}
         return {key: state.get(key) or "" for key in ("root_etag", "root_digest")}
 
@@ -217,7 +261,7 @@ class Discovery:
             if not reply.retryable or attempt == _TRIES - 1:
                 break
             _LOG.info("%s: %s, trying again", request.url, reply.error or f"HTTP status {reply.status}")
-            time.sleep(_BACKOFF_S * 2**attempt)
+            time.sleep(max(_BACKOFF_S * 2**attempt, retry_after_s(reply)))
         return reply
 
 

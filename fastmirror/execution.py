@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.errors import Interrupted, StorageError
+from fastmirror.hidden import holds_hidden, take_hidden
 from fastmirror.model import Outcome, ProjectJob
 from fastmirror.pool import Budget, Pool
 from fastmirror.publisher import Done, Publisher
-from fastmirror.state import RecordedJob, State
+from fastmirror.schema import RecordedJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fastmirror.pages import Context
     from fastmirror.progress import Progress
     from fastmirror.settings import Settings
+    from fastmirror.state import State
     from fastmirror.storage import Storage
     from fastmirror.summary import Counts
 
@@ -55,8 +57,9 @@ class Execution:
         self._pool: Pool | None = None
         self._publisher = Publisher(storage, state, terms.check_id, self._wake, self._unpublished)
         self._signal = 0
+        self.stopped = ""  # why nothing more is begun, by stop-on-error
         self._storage_failure = ""
-        self._gone: list[Outcome] = []
+        self._gone: list[Done] = []
         self._disputed: dict[NormalizedName, tuple[str, ...]] = {}
         self.dialect = ""  # of the first page that came
         self._space_checked = 0.0
@@ -103,10 +106,10 @@ class Execution:
                 raise StorageError(self._storage_failure)
             if self._signal:
                 raise Interrupted(self._signal)
-            pool.close()  # out of time: what is pending is for the next run
+            pool.close()  # out of time, or stopped: what is pending is for the next run
             self._pool = None
 
-    def take_gone(self) -> list[Outcome]:
+    def take_gone(self) -> list[Done]:
         """The projects that upstream answered 404 for, since the last call."""
         gone, self._gone = self._gone, []
         return gone
@@ -127,8 +130,10 @@ class Execution:
         wanted = terms.chosen.names or frozenset()
         for names in in_chunks(update, CHUNK):
             known = self._state.known(names)
+            hidden = take_hidden(self._state, names) if holds_hidden(self._state) else {}
             for name in names:
-                yield ProjectJob(name, update[name], known.get(name), name in wanted, terms.force)
+                job = ProjectJob(name, update[name], known.get(name), name in wanted, terms.force)
+                yield job._replace(hidden=hidden[name]) if name in hidden else job
 
     def _take(self, job: ProjectJob, outcome: Outcome) -> None:
         if outcome.storage_failure:
@@ -139,21 +144,29 @@ class Execution:
         self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(is_bad))
         if is_bad:
             _LOG.info("%s: %s: %s", outcome.name, outcome.status, outcome.reason)
+            if not outcome.disputed:  # which may be mended in this run
+                self._stop_on_error(outcome)
         self.dialect = self.dialect or outcome.dialect
         if outcome.disputed:
             self._disputed[outcome.name] = outcome.disputed
-        if outcome.status == "gone":
-            self._gone.append(outcome)
-            return
         tries = job.known.tries if job.known else 0
         by_command = self._terms.chosen.by_command
-        self._publisher.add(Done(outcome, RecordedJob(by_command, job.force, tries, job.serial)))
+        done = Done(outcome, RecordedJob(by_command, job.force, tries, job.serial))
+        if outcome.status == "gone":
+            self._gone.append(done)
+        else:
+            self._publisher.add(done)
 
     def _unpublished(self, outcome: Outcome, failed: Outcome) -> None:
         self._counts.take_back(outcome.name, outcome.status)
         self._counts.take(failed)
         self._progress.advance(0, 0, 0, 1)
         _LOG.warning("%s: %s", failed.name, failed.reason)
+        self._stop_on_error(failed)
+
+    def _stop_on_error(self, outcome: Outcome) -> None:
+        if self._terms.settings.run.stop_on_error and not self.stopped:
+            self.stopped = f"stopped at the first error (stop-on-error): {outcome.name} is {outcome.status}"
 
     def _tick(self) -> bool:
         """Between answers: publish what is due, watch the disk and the clock; whether to go on."""
@@ -167,7 +180,7 @@ class Execution:
         if now - self._hour_begun > _HOUR_S:
             self._hour_begun = now
             self.every_hour()
-        return not self._signal and not self._storage_failure and not self._is_out_of_time()
+        return not (self._signal or self._storage_failure or self.stopped or self._is_out_of_time())
 
     def _is_out_of_time(self) -> bool:
         deadline = self._terms.deadline

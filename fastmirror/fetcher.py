@@ -7,121 +7,22 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.bodies import Arrival, BodyFetch, Desk, MirroredFetch, checked
+from fastmirror.comparison import Method, holds
 from fastmirror.errors import is_storage_failure
-from fastmirror.lanes import Lane, Lanes, failure_reason
 from fastmirror.layout import metadata_path
 from fastmirror.model import Brought, StoredFile, Want
-from fastmirror.sink import BUFFER_BYTES, FileSink, Goal, SideThread
+from fastmirror.sink import BUFFER_BYTES, FileSink, Goal
+from fastmirror.sources import Sources
 from fastmirror.storage import Digest, Storage
-from fastmirror.transport import Reply, Request
-from fastmirror.upstream import METADATA_LIMIT, UNSIZED_FILE_LIMIT
 from fastmirror.wheel import core_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastmirror.settings import UpstreamSettings
 
 _LOG = logging.getLogger(__name__)
-_PLAIN = ("Accept-Encoding: identity",)
-_ABSENT = frozenset({403, 404, 410})
-
-
-class Desk(NamedTuple):
-    """What a fetch works with."""
-
-    lanes: Lanes
-    storage: Storage
-    side: SideThread
-
-
-class Arrival(NamedTuple):
-    """How one body ended."""
-
-    staged: str  # path in staging; "" if it failed
-    sha256: str
-    size: int
-    reason: str  # why it failed
-    storage_failure: bool = False
-    is_absent: bool = False  # upstream says that there is none
-    descriptor: int = -1  # of what was staged, open while it is being placed
-
-
-class BodyFetch:
-    """One body on its way into staging, checked against its goal; `done` is called in the loop.
-
-    What was resumed and went wrong is fetched once more from the first byte, and so is a body that ended too
-    early without saying so.
-    """
-
-    __slots__ = ("_desk", "_done", "_goal", "_is_last", "_sink")
-
-    def __init__(self, goal: Goal, desk: Desk, done: Callable[[Arrival], None]) -> None:
-        self._goal = goal
-        self._desk = desk
-        self._done = done
-        self._sink: FileSink | None = None
-        self._is_last = False
-
-    def start(self) -> None:
-        """Ask for it."""
-        self._desk.lanes.get(Lane.FILE, self._request, self._ended, self._broken)
-
-    def _request(self, token: int) -> Request:
-        desk = self._desk
-        sink = self._sink = FileSink(self._goal, desk.storage, desk.side, lambda: desk.lanes.transport.resume(token))
-        headers = (*_PLAIN, f"Range: bytes={sink.resumed_at}-") if sink.resumed_at else _PLAIN
-        return Request(token, self._goal.url, headers, self._goal.limit, compressed=False, sink=sink)
-
-    def _ended(self, reply: Reply) -> None:
-        sink = self._sink
-        if sink is None:
-            return
-        if sink.is_other_range:
-            self._start_over()
-        elif reply.status == 416 and sink.resumed_at:
-            sink.discard()
-            self._start_over()
-        elif reply.error or not 200 <= reply.status < 300:
-            arrival = Arrival("", "", sink.size, failure_reason(reply), is_absent=reply.status in _ABSENT)
-            sink.break_off(lambda: self._done(arrival))
-        else:
-            sink.finish(self._finished)
-
-    def _finished(self) -> None:
-        sink = self._sink
-        if sink is None:
-            return
-        arrival = _checked(self._goal, sink)
-        is_short = self._goal.size is not None and sink.size < self._goal.size
-        if arrival.staged or arrival.storage_failure or self._is_last or not (sink.resumed_at or is_short):
-            self._done(arrival)  # which gives it its final name
-            sink.close()
-        else:
-            self._start_over()
-
-    def _start_over(self) -> None:
-        self._is_last = True
-        self.start()
-
-    def _broken(self) -> None:
-        if self._sink is not None:
-            self._sink.break_off(lambda: None)
-
-
-def _checked(goal: Goal, sink: FileSink) -> Arrival:
-    if sink.error is not None:
-        sink.discard()
-        return Arrival("", "", sink.size, f"storage: {sink.error}", is_storage_failure(sink.error))
-    digests = sink.hexdigests()
-    reason = ""
-    if goal.size is not None and sink.size != goal.size:
-        reason = f"wrong size: {sink.size} bytes, expected {goal.size}"
-    elif goal.digest and digests[-1] != goal.digest:
-        reason = f"wrong {goal.algorithm}: {digests[-1]}, expected {goal.digest}"
-    if reason:
-        sink.discard()
-        return Arrival("", "", sink.size, reason)
-    return Arrival(sink.path, digests[0], sink.size, "", descriptor=sink.descriptor)
 
 
 class Placement(NamedTuple):
@@ -149,8 +50,13 @@ def place_file(storage: Storage, arrival: Arrival, paths: tuple[str, ...], *, re
 class Fetcher:
     """Brings wanted files to rest. Everything is called back in the loop."""
 
-    def __init__(self, desk: Desk, *, fresh: bool = False) -> None:
+    def __init__(
+        self, desk: Desk, settings: UpstreamSettings, *, fresh: bool = False, compare: Method = "hash"
+    ) -> None:
+        self._sources = Sources(settings)
+        self._limits = settings.limits
         self._fresh = fresh  # there is nothing at rest that no row covers
+        self._compare: Method = compare
         self._desk = desk
         self._storage = desk.storage
 
@@ -182,13 +88,21 @@ class Fetcher:
             return
         goal = Goal(
             want.url, want.algorithm, want.digest, want.size,
-            UNSIZED_FILE_LIMIT if want.size is None else want.size, want.mtime,
+            self._limits.unsized_file if want.size is None else want.size, want.mtime,
         )  # fmt: skip
 
         def arrived(arrival: Arrival) -> None:
             self._safely(want, done, lambda: self._arrived(want, arrival, done))
 
-        BodyFetch(goal, self._desk, arrived).start()
+        self._fetch_body(goal, arrived)
+
+    def _fetch_body(self, goal: Goal, arrived: Callable[[Arrival], None]) -> None:
+        if not self._sources.are_plain:
+            MirroredFetch(goal, self._desk, self._sources, arrived).start()
+        elif refusal := self._sources.refusal(goal.url):
+            arrived(Arrival("", "", 0, refusal))
+        else:
+            BodyFetch(goal, self._desk, arrived).start()
 
     def _arrived(self, want: Want, arrival: Arrival, done: Callable[[Brought], None]) -> None:
         if not arrival.staged:
@@ -223,7 +137,7 @@ class Fetcher:
         if at_rest is not None and want.metadata == at_rest.sha256:
             done(so_far._replace(stored=(stored._replace(metadata=at_rest.sha256),)))
             return
-        goal = Goal(f"{want.url}.metadata", "sha256", want.metadata, None, METADATA_LIMIT, want.mtime)
+        goal = Goal(f"{want.url}.metadata", "sha256", want.metadata, None, self._limits.metadata, want.mtime)
         if wheel >= 0 and want.metadata and (within := self._read_from_wheel(wheel, stored.size, goal)) is not None:
             brought = self._metadata_arrived(want, stored, within, path)
             done(so_far.joined(brought._replace(fetched_files=0, fetched_bytes=0)))
@@ -232,7 +146,7 @@ class Fetcher:
         def arrived(arrival: Arrival) -> None:
             self._safely(want, done, lambda: done(so_far.joined(self._metadata_arrived(want, stored, arrival, path))))
 
-        BodyFetch(goal, self._desk, arrived).start()
+        self._fetch_body(goal, arrived)
 
     def _read_from_wheel(self, wheel: int, size: int, goal: Goal) -> Arrival | None:
         """The core metadata as the wheel itself has it, staged; None unless it is what upstream offers."""
@@ -242,7 +156,7 @@ class Fetcher:
         sink = FileSink(goal._replace(size=len(body)), self._storage, self._desk.side, lambda: None)
         sink.feed(body)
         sink.finish(lambda: None)
-        arrival = _checked(goal, sink)
+        arrival = checked(goal, sink)
         sink.close()
         return arrival
 
@@ -267,7 +181,7 @@ class Fetcher:
         return failed._replace(stored=(without,), failures=(failure,))
 
     def _look_for(self, want: Want, then: Callable[[StoredFile | None], None]) -> None:
-        """Find a file that is at rest though no row covers it, as after a crash: trusted once it is hashed."""
+        """Find a file that is at rest though no row covers it, as after a crash: trusted once it is checked."""
         if self._fresh or want.repair or want.algorithm != "sha256" or self._storage.size(want.path) is None:
             then(None)
             return
@@ -281,14 +195,17 @@ class Fetcher:
             return
         found: list[StoredFile] = []
 
-        def hash_each() -> None:
+        # Without a stated size there is nothing to compare one with.
+        method = self._compare if want.size is not None else "hash"
+
+        def check_each() -> None:
             for path, size in sizes.items():
                 with contextlib.suppress(OSError):
-                    if self._storage.digest(path) == Digest(want.digest, size):
+                    if holds(self._storage, method, path, want.digest, size, want.mtime):
                         found.append(StoredFile(path, size, want.digest, want.mtime, None))
                         return
 
-        self._desk.side.submit(hash_each, lambda: then(found[0] if found else None))
+        self._desk.side.submit(check_each, lambda: then(found[0] if found else None))
 
 
 def _failed(want: Want, arrival: Arrival) -> Brought:

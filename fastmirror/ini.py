@@ -16,15 +16,10 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from packaging.requirements import InvalidRequirement, Requirement
-
-from fastmirror.errors import InvalidName, SettingsError
-from fastmirror.names import normalize
+from fastmirror.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-    from fastmirror.names import NormalizedName
 
     Vocabulary = Mapping[str, frozenset[str] | None]  # section -> its keys; None: any key
 
@@ -111,6 +106,11 @@ class Ini:
         if entry is None or not any("%" in line.text for line in entry.lines):
             return entry
         return Entry(entry.source, entry.section, entry.key, tuple(self._resolved(entry, section, 0)))
+
+    def entries(self, section: str) -> list[Entry]:
+        """Every key of a section, with its references resolved; without those of [DEFAULT]."""
+        found = [self.get(section, key) for home, key in self._entries if home == section]
+        return [entry for entry in found if entry is not None]
 
     def read(self, section: str, key: str, convert: Callable[[Entry], T], default: T) -> T:
         """The value as `convert` makes it; the default if it is absent."""
@@ -317,32 +317,6 @@ def url(*schemes: str) -> Callable[[Entry], SplitResult]:
         return address
 
     return convert
-
-
-class Listed(NamedTuple):
-    """One line of a list of requirements."""
-
-    name: NormalizedName
-    is_bare: bool  # a name and nothing else
-    where: str
-
-
-_INLINE_COMMENT = re.compile(r"(?:^|\s+)#.*")
-
-
-def requirements(entry: Entry) -> list[Listed]:
-    """Requirements, one a line, blank lines and comments aside."""
-    listed = []
-    for line in entry.lines:
-        text = _INLINE_COMMENT.sub("", line.text)
-        try:
-            requirement = Requirement(text) if text else None
-            if requirement is not None:
-                name = normalize(requirement.name)
-                listed.append(Listed(name, requirement.name == text, entry.where(line)))
-        except (InvalidRequirement, InvalidName, RecursionError):
-            raise entry.refused("a requirement, such as six or six>=1.16", line) from None
-    return listed
 
 
 def optional(convert: Callable[[Entry], T]) -> Callable[[Entry], T | None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmirror.discovery import Discovery, wanted
 from fastmirror.execution import CHUNK, in_chunks
+from fastmirror.filters import Filters
 from fastmirror.model import ProjectJob
 from fastmirror.pages import Context
 from fastmirror.removal import is_held_back
@@ -34,13 +35,14 @@ class PlannedRun(NamedTuple):
 
     update: int
     names: tuple[str, ...]  # of the updates
-    remove: tuple[str, ...]
+    remove: tuple[str, ...]  # those no longer selected first
     held: bool  # the deletion guard would hold the removals
     retry: int  # of the updates: earlier failures
     files: int | None  # to fetch, where they were asked for
     bytes: int | None
     complete: bool  # upstream's list was read
     failed: int = 0  # pages that could not be read, where files were asked for
+    denied: tuple[str, ...] = ()  # of the removals: no longer selected
 
 
 class MirrorStatus(NamedTuple):
@@ -57,6 +59,8 @@ class MirrorStatus(NamedTuple):
     failing: int
     doomed: int  # files that no page names, not yet unlinked
     clean: bool  # the last run ended in order
+    hidden: int = 0  # files kept, though not under web/
+    kept: int = 0  # projects served though upstream removed them
 
 
 def _open_state(settings: Settings) -> State | None:
@@ -73,9 +77,10 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
     try:
         tree = settle_tree(settings, state, storage)
         digest = fingerprint(settings, RENDERER_VERSION)
-        chosen = wanted(settings, options.projects)
-        discovery = Discovery(settings, state, session, storage.own, digest)
-        trust_cache = state is not None and state.get("clean") == "1" and state.get("settings") == digest
+        filters = Filters(settings.filters)
+        chosen = wanted(filters, options.projects, state)
+        discovery = Discovery(settings, filters, state, session, storage.own, digest)
+        trust_cache = state is not None and state.get("clean") == "1"
         root = None
         if chosen.needs_root:
             root = discovery.fetch_root(trust_cache=trust_cache)
@@ -83,20 +88,22 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
             if chosen.by_command:
                 found = found.narrowed_to(chosen.names or frozenset())
         else:
-            found = discovery.plan_names(chosen.names or ())
-        if options.force_check or (state is not None and state.get("settings") not in (None, digest)):
+            found = discovery.plan_names(chosen)
+        if options.force_check:
             begun = (state.get("force_check_run") if state is not None else None) or 0
-            found = discovery.with_everything(found, chosen, check_id=int(begun) if options.force_check else None)
+            found = discovery.with_everything(found, chosen, check_id=int(begun))
+        found = discovery.with_reshaped(found, chosen)
         found = discovery.with_retries(found, chosen, retry_failed=options.retry_failed)
         files, size, failed = None, None, 0
         if with_files:
             dialect = root.dialect if root is not None else discovery.dialect()
             context = Context(settings, dialect, tree, digest, clean=True, debug=options.debug, plan_only=True)
             files, size, failed = _count_files(context, found.update, state, progress)
-        held = state is not None and is_held_back(found, settings.guard, state)
-        names, remove = tuple(sorted(found.update)), tuple(sorted(found.remove))
+        held = state is not None and is_held_back(found, settings, state)
+        names, denied = tuple(sorted(found.update)), tuple(sorted(found.denied))
+        remove = (*denied, *sorted(found.remove))
         complete = chosen.needs_root
-        return PlannedRun(len(names), names, remove, held, found.retries, files, size, complete, failed)
+        return PlannedRun(len(names), names, remove, held, found.retries, files, size, complete, failed, denied)
     finally:
         session.close()
         if state is not None:
@@ -145,6 +152,8 @@ def read_status(settings: Settings) -> MirrorStatus:
             totals.failing,
             totals.doomed,
             state.get("clean") == "1",
+            totals.hidden,
+            totals.kept,
         )
     finally:
         state.close()

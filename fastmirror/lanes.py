@@ -136,7 +136,7 @@ class Lanes:
     def _take(self, reply: Reply) -> None:
         errand = self._errands.pop(reply.token)
         self._in_flight[errand.lane] -= 1
-        asked_to_wait = _retry_after_s(reply) if reply.status in THROTTLES else 0.0
+        asked_to_wait = retry_after_s(reply)
         if reply.status in THROTTLES:
             self.throttled_s = max(self.throttled_s or 0.0, asked_to_wait)
         if reply.retryable and errand.tries < self._tries:
@@ -150,8 +150,10 @@ class Lanes:
         self._dispatch()
 
 
-def _retry_after_s(reply: Reply) -> float:
-    """Retry-After in seconds, in either of its forms, within bounds; 0 if there is none."""
+def retry_after_s(reply: Reply) -> float:
+    """Retry-After of a 429 or 503 in seconds, in either of its forms, within bounds; 0 if there is none."""
+    if reply.status not in THROTTLES:
+        return 0.0
     text = reply.headers.get("retry-after", "").strip()
     if not text:
         return 0.0

@@ -94,6 +94,18 @@ def page_paths(tree: Tree, name: NormalizedName, page_format: PageFormat) -> tup
     return (path,)
 
 
+def versions_path(tree: Tree, name: NormalizedName) -> str:
+    """Directory below ``web/`` of the earlier states of a project's pages; in the flat layout."""
+    return f"{page_path(tree, name, PageFormat.HTML).rpartition('/')[0]}/versions"
+
+
+def document_paths(tree: Tree, name: NormalizedName) -> tuple[str, ...]:
+    """The names below ``web/`` of a project's legacy JSON document: in the flat layout two, of one file."""
+    if tree.layout is Layout.HASHED:
+        return (f"json/{bucket(name)}/{name}",)
+    return f"json/{name}", f"pypi/{name}/json"
+
+
 def index_path(page_format: PageFormat) -> str:
     """Path of the root index below ``web/``."""
     return f"simple/index.{page_format}"

@@ -2,19 +2,23 @@
 
 Every logger is named ``fastmirror`` or below it. No line, in the file or on stderr, holds the credentials of
 a URL, and no text from upstream can forge a line or speak to the terminal.
+
+The operator's own handlers (log-config) get the same records beside these, cleaned in the same way.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
+import logging.config
 import os
 import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from fastmirror.errors import StorageError
+from fastmirror.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
     from fastmirror.settings import LogSettings
 
 ROOT = "fastmirror"
+BANDERSNATCH = "bandersnatch"  # the logger that an older log-config names
 
+_NEVER = logging.CRITICAL + 1  # a level that no record has
 # Greedy up to the last @ before the host's end, as URL parsers have it: a password may hold an @.
 _CREDENTIALS = re.compile(r"//[^/?#\s]*@")
 
@@ -67,26 +73,35 @@ def set_up(
     directory: the mirror's, absolute; None, or no settings: no log file.
     debug: DEBUG and above in the file, INFO and above for the person; else INFO and WARNING.
     stream: where the person's lines go; None: nowhere. emit: writes one such line in the stream's stead
-    (Progress.note, so that a bar is not broken).
+    (Progress.note, so that a bar is not broken). With it, the handlers of the settings' log-config are added.
 
     May be called again: the last call counts. A worker process, forked or spawned, calls it with the same
     directory, settings and debug, and neither stream nor emit. Starts no thread. Raises StorageError if the
-    log's directory cannot be made.
+    log's directory cannot be made; SettingsError, when the rest is set up, if the log-config cannot be used.
     """
     root = logging.getLogger(ROOT)
     for handler in root.handlers[:]:
         root.removeHandler(handler)
         handler.close()
-    root.setLevel(logging.DEBUG if debug else logging.INFO)
+    level = logging.DEBUG if debug else logging.INFO
+    configured, refusal = _Configured(()), None
+    if settings is not None and settings.config is not None and emit is not None:
+        try:
+            configured = _Configured(_configure(settings.config))
+        except SettingsError as error:
+            refusal = error
+    root.setLevel(min(level, configured.level))
     root.propagate = False
     if emit is None and stream is not None:
         emit = _line_writer(stream)
     if emit is not None:
-        root.addHandler(_PersonHandler(emit, debug=debug))
+        root.addHandler(_PersonHandler(emit, debug=debug, below=configured.console_level))
     if directory is not None and settings is not None:
-        root.addHandler(_open_file(log_path(directory), settings, emit))
-    if not root.handlers:
-        root.addHandler(logging.NullHandler())
+        root.addHandler(_open_file(log_path(directory), settings, emit, level))
+    if configured.targets or not root.handlers:
+        root.addHandler(configured)
+    if refusal is not None:
+        raise refusal
 
 
 def _line_writer(stream: TextIO) -> Callable[[str], None]:
@@ -117,12 +132,15 @@ class _FileFormatter(logging.Formatter):
 class _PersonHandler(logging.Handler):
     """fastmirror: warning: text. The traceback is shown only with debug."""
 
-    def __init__(self, emit: Callable[[str], None], *, debug: bool) -> None:
+    def __init__(self, emit: Callable[[str], None], *, debug: bool, below: int) -> None:
         super().__init__(logging.INFO if debug else logging.WARNING)
         self._emit_line = emit
         self._debug = debug
+        self._below = below  # the level from which on a handler of the operator's speaks to the terminal
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= self._below:
+            return
         try:
             line = clean(f"fastmirror: {record.levelname.lower()}: {record.getMessage()}")
             if self._debug and record.exc_info:
@@ -134,7 +152,81 @@ class _PersonHandler(logging.Handler):
             self.handleError(record)
 
 
-def _open_file(path: Path, settings: LogSettings, emit: Callable[[str], None] | None) -> logging.Handler:
+class _Target(NamedTuple):
+    """A handler of the operator's, and the level from which on it is to have records."""
+
+    level: int
+    handler: logging.Handler
+
+    @property
+    def is_console(self) -> bool:
+        """Whether it writes to the terminal that a person is told things on."""
+        return getattr(self.handler, "stream", None) in (sys.stdout, sys.stderr)
+
+
+class _Configured(logging.Handler):
+    """Hands records on to the handlers of log-config, free of credentials and control characters."""
+
+    def __init__(self, targets: tuple[_Target, ...]) -> None:
+        super().__init__()
+        self.targets = targets
+        self.level = min((target.level for target in targets), default=_NEVER)
+        self.console_level = min((target.level for target in targets if target.is_console), default=_NEVER)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = clean(record.getMessage())
+        except Exception:  # noqa: BLE001 - a handler never raises; logging words it
+            self.handleError(record)
+            return
+        record = copy.copy(record)
+        record.msg, record.args = message, None
+        if record.exc_info:
+            record.exc_text = mask(_FileFormatter().formatException(record.exc_info))
+        for target in self.targets:
+            if record.levelno >= target.level:
+                target.handler.handle(record)
+
+    def close(self) -> None:
+        """Close them too: nobody else is sure to hold them."""
+        for target in self.targets:
+            target.handler.close()
+        super().close()
+
+
+def _configure(path: str) -> tuple[_Target, ...]:
+    """Apply a file of logging.config; returns the handlers that are meant for us.
+
+    These are the ones of the loggers `fastmirror` and `bandersnatch`, and of those above them; of the root
+    logger alone, if the file names neither. Raises SettingsError.
+    """
+    loggers = [logging.getLogger(name) for name in (ROOT, BANDERSNATCH)]
+    for logger in loggers:
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+    try:
+        Path(path).read_bytes()
+        logging.config.fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
+    except Exception as error:  # whatever its handlers' classes raise
+        reason = (
+            error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        )
+        raise SettingsError(f"log-config cannot be used ({reason}): {path!r}") from error
+    named = [logger for logger in loggers if logger.handlers or logger.level or not logger.propagate]
+    targets: dict[int, _Target] = {}
+    for start in named or loggers[:1]:
+        above: logging.Logger | None = start
+        while above is not None:
+            for handler in above.handlers:
+                level = max(start.getEffectiveLevel(), handler.level, logging.DEBUG)
+                targets.setdefault(id(handler), _Target(level, handler))
+            above = above.parent if above.propagate else None
+    for handler in loggers[0].handlers[:]:
+        loggers[0].removeHandler(handler)
+    return tuple(targets.values())
+
+
+def _open_file(path: Path, settings: LogSettings, emit: Callable[[str], None] | None, level: int) -> logging.Handler:
     """The rotating file behind a lock file, which makes it safe for many processes at once."""
     from concurrent_log_handler import ConcurrentRotatingFileHandler
 
@@ -160,4 +252,5 @@ def _open_file(path: Path, settings: LogSettings, emit: Callable[[str], None] | 
         unicode_error_policy="replace",
     )
     handler.setFormatter(_FileFormatter())
+    handler.setLevel(level)
     return handler

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastmirror.discovery import Discovery, Found, Root, wanted
 from fastmirror.errors import Interrupted, MirrorError, StorageError, UpstreamError, is_storage_failure
 from fastmirror.execution import Execution, Terms
+from fastmirror.filters import Filters
+from fastmirror.hidden import holds_hidden
 from fastmirror.layout import index_path
 from fastmirror.lock import hold_lock
 from fastmirror.pages import Context
-from fastmirror.removal import are_too_many, free_disputed, is_held_back, retract, unlink_doomed
+from fastmirror.removal import Removals, free_disputed, is_held_back, settle, unlink_doomed
 from fastmirror.rootindex import write_root_index
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
@@ -69,7 +71,9 @@ class _Run:
         self._serial: int | None = None
         self._marked = False
         storage = settings.storage
-        self._storage = Storage(storage.directory, storage.staging, durable=storage.durability)
+        self._storage = Storage(
+            storage.directory, storage.staging, durable=storage.durability, sets_modes=storage.manage_permissions
+        )
         self._storage.prepare()
         self._storage.open_desk()
         self._state = State(state_path(storage.directory))
@@ -77,7 +81,8 @@ class _Run:
         self._clean = self._state.get("clean") == "1"
         self._settings_digest = fingerprint(settings, RENDERER_VERSION)
         self._session = Session(settings.upstream)
-        self._chosen = wanted(settings, options.projects)
+        self._filters = Filters(settings.filters)
+        self._chosen = wanted(self._filters, options.projects, self._state)
         self._run_id = self._state.begin_run(self._started)
         self._check_id = int(self._state.get("force_check_run") or self._run_id)
         terms = Terms(
@@ -86,6 +91,7 @@ class _Run:
         )  # fmt: skip
         self._execution = Execution(terms, self._state, self._storage, lock, self._counts, progress)
         self._execution.every_hour = self._write_index
+        self._removals = Removals(settings, self._state, self._storage, self._tree, self._counts, self._write_index)
 
     def __enter__(self) -> _Run:
         return self
@@ -115,13 +121,15 @@ class _Run:
             except MirrorError as failure:
                 self._end(failure.exit_status, str(failure))
                 raise
-            return self._end(status or self._exit_status(), error)
+            return self._end(status or self._exit_status(), error or self._execution.stopped)
 
     def _sync(self) -> None:
         """Raises Interrupted or StorageError when what is done is recorded, but not all was done."""
         options, chosen = self._options, self._chosen
-        trust_cache = self._clean and not options.force_check and self._state.get("settings") == self._settings_digest
-        discovery = Discovery(self._settings, self._state, self._session, self._storage.own, self._settings_digest)
+        trust_cache = self._clean and not options.force_check
+        discovery = Discovery(
+            self._settings, self._filters, self._state, self._session, self._storage.own, self._settings_digest
+        )
         root, found = None, None
         if chosen.needs_root:
             root = discovery.fetch_root(trust_cache=trust_cache)
@@ -129,21 +137,24 @@ class _Run:
                 self._execution.open(len(chosen.names) if chosen.names else None)
             found = discovery.plan_root(root, trust_cache=trust_cache)
         if found is None:
-            found = discovery.plan_names(chosen.names or ())
+            found = discovery.plan_names(chosen)
         elif chosen.by_command:
             found = found.narrowed_to(chosen.names or frozenset())
-        if options.force_check or self._state.get("settings") not in (None, self._settings_digest):
-            found = discovery.with_everything(found, chosen, check_id=self._check_id if options.force_check else None)
+        if options.force_check:
+            found = discovery.with_everything(found, chosen, check_id=self._check_id)
+        found = discovery.with_reshaped(found, chosen)
         found = discovery.with_retries(found, chosen, retry_failed=options.retry_failed)
         self._serial = found.serial
-        if found.update or found.remove:
-            self._execution.open(len(found.update) + len(found.remove))
+        settle(self._state, self._storage, clean=self._clean)
+        if found.update or found.remove or found.denied:
+            if asked := len(found.update) + len(found.remove):
+                self._execution.open(asked)
             dialect = root.dialect if root is not None else discovery.dialect()
-            self._mark_unclean()
+            self._mark_unclean(discovery)
             self._execution.brief(
                 Context(
                     self._settings, dialect, self._tree, self._settings_digest, self._clean, options.debug,
-                    plan_only=False, fresh=self._storage.is_empty(),
+                    plan_only=False, fresh=self._storage.is_empty() and not holds_hidden(self._state),
                 )
             )  # fmt: skip
             self._remove(found)
@@ -158,11 +169,15 @@ class _Run:
             self._trust_rows_again()
             raise UpstreamError(f"upstream does not answer: {next(iter(counts.failures.values()))}")
 
-    def _mark_unclean(self) -> None:
+    def _mark_unclean(self, discovery: Discovery) -> None:
         """Before anything is renamed: until the run ends in order, rows may be behind the pages."""
         facts: dict[str, str | None] = {"clean": "0", "layout": str(self._tree.layout)}
-        if self._state.get("settings") is None:  # all that will be held is made with these
-            facts["settings"] = self._settings_digest
+        settings = self._state.get("settings")
+        if settings != discovery.shape:
+            # Either all that will be held is made with these, or some of it is from now on.
+            facts["settings"] = discovery.shape if settings is None else "changing"
+        if self._state.get("selection") != discovery.selection and not self._chosen.by_command:
+            facts["selection"] = None
         facts["hash_index"] = "1" if self._tree.hash_index else None
         if self._options.force_check and not self._chosen.by_command:
             facts["force_check_run"] = str(self._check_id)
@@ -171,18 +186,18 @@ class _Run:
         self._marked = True
 
     def _remove(self, found: Found) -> None:
-        """Ask once for what is no longer listed; what upstream says is gone leaves the mirror, under the guard."""
-        if not found.remove:
+        """Ask once for what is no longer listed; what is gone or not selected leaves the mirror, under the guard."""
+        if not found.remove and not found.denied:
             return
-        if is_held_back(found, self._settings.guard, self._state):
-            self._counts.held_removals = len(found.remove)
+        if is_held_back(found, self._settings, self._state):
+            self._counts.held_removals = len(found.remove) + len(found.denied)
             return
         self._execution.do(dict.fromkeys(found.remove))
-        self._retract_gone()
+        self._removals.take(self._execution.take_gone(), found.denied, self._check_id)
 
     def _update(self, update: dict[NormalizedName, int | None]) -> None:
         self._execution.do(update)
-        self._retract_gone()
+        self._removals.take(self._execution.take_gone(), (), self._check_id)
         disputed = self._execution.take_disputed()
         freed = free_disputed({path for paths in disputed.values() for path in paths}, self._state, self._storage)
         again = {name: update.get(name) for name, paths in disputed.items() if freed.intersection(paths)}
@@ -192,18 +207,6 @@ class _Run:
             self._counts.planned -= len(again)
             self._execution.do(again)
 
-    def _retract_gone(self) -> None:
-        gone = self._execution.take_gone()
-        known = self._state.serials(outcome.name for outcome in gone)
-        held = [outcome for outcome in gone if outcome.name in known]
-        if are_too_many(len(held), self._settings.guard, self._state):
-            self._counts.held_removals += len(held)
-            return
-        if held:
-            retract(held, self._state, self._storage, self._tree, time.time(), self._write_index)
-            self._counts.removed += len(held)
-            self._counts.by_status["gone"] -= len(held)
-
     def _write_index(self) -> None:
         if not self._options.skip_root:
             serial = self._serial or self._state.greatest_serial()
@@ -211,7 +214,12 @@ class _Run:
 
     def _conclude(self, discovery: Discovery, root: Root | None, found: Found) -> None:
         formats = self._settings.pages.formats
-        if self._marked or any(self._storage.size(index_path(page_format)) is None for page_format in formats):
+        # After a run that was cut off the index may be behind the rows, though nothing is left to do.
+        if (
+            self._marked
+            or not self._clean
+            or any(self._storage.size(index_path(page_format)) is None for page_format in formats)
+        ):
             self._write_index()
         self._unlink_doomed()
         self._storage.flush()
@@ -221,12 +229,14 @@ class _Run:
             facts["dialect"] = dialect
         all_asked = not self._counts.pending and not self._chosen.by_command
         if all_asked:
-            facts["settings"] = self._settings_digest
+            facts["settings"] = discovery.shape
         if all_asked or self._clean:
             facts["clean"] = "1"
         is_whole = all_asked and not self._counts.held_removals
         if self._options.force_check and is_whole:
             facts["force_check_run"] = None
+        if is_whole:
+            facts["selection"] = discovery.selection
         if root is not None and is_whole and root.is_new:
             facts |= discovery.applied(root, found.serial)
         with self._state.transaction():
@@ -240,6 +250,7 @@ class _Run:
         self._storage.publish_fact("last-modified", stamp)
 
     def _unlink_doomed(self) -> None:
+        settle(self._state, self._storage, clean=self._clean)
         most = self._settings.guard.max_removed_files
         # After a run that was cut off, pages may name what rows do not: only what is hidden goes at once.
         moment = time.time() - self._settings.storage.delete_grace_s if self._clean else 0.0
@@ -250,6 +261,7 @@ class _Run:
         if self._marked:
             if self._counts.answered or self._serial is not None:
                 self._write_index()
+            settle(self._state, self._storage, clean=self._clean)
             self._storage.flush()
             self._trust_rows_again()
 

@@ -13,6 +13,7 @@ Status = Literal[
     "published",  # the page now stands for what upstream lists
     "unchanged",  # upstream's page is the one that is published
     "partial",  # published without some file that could not be had
+    "skipped",  # filters leave nothing of it, and nothing of it was published
     "gone",  # upstream answers 404
     "failed",  # nothing was published; the old page stays
 ]
@@ -76,7 +77,7 @@ class Known(NamedTuple):
     upstream_digest: str  # of the upstream's page, as it came
     page_digest: str  # of the pages published; "" if none is
     settings_digest: str  # of what else shapes a page: formats, renderer, filters
-    files: bytes  # packed StoredFiles, see state.pack_files
+    files: bytes  # packed StoredFiles, see packing.pack_files
     outcome: str  # the last Status
     tries: int  # failures in a row
 
@@ -114,6 +115,7 @@ class Held(NamedTuple):
     dialect: str  # that the page is in
     damaged: tuple[str, ...]  # as plan_project takes them
     brought: Brought  # by the pieces that are back
+    trouble: str = ""  # what kept the page from being whole before
 
 
 class ProjectJob(NamedTuple):
@@ -125,6 +127,7 @@ class ProjectJob(NamedTuple):
     wanted: bool  # asked for by name: survives filters, and its absence upstream is a failure
     force: bool  # trust nothing: plan anew and hash every stored file
     held: Held | None = None
+    hidden: tuple[str, ...] = ()  # paths below web/ of its files that are kept out of it
 
 
 class FilesJob(NamedTuple):
@@ -141,7 +144,7 @@ Job = ProjectJob | FilesJob
 class StagedPage(NamedTuple):
     """One page in staging, to be renamed to each of its names."""
 
-    staged: tuple[str, ...]  # paths in staging, all one file
+    staged: tuple[str, ...]  # paths in staging, all one file; or one link
     final: tuple[str, ...]  # paths below web/, as many
 
 
@@ -169,7 +172,7 @@ class Outcome(NamedTuple):
     storage_failure: bool = False  # the disk refused: the run must stop
     dialect: str = ""  # that upstream's page was in
     unreachable: bool = False  # upstream did not answer at all
-    retired: tuple[str, ...] = ()  # paths below web/ of pages in forms that are not asked for any more
+    retired: tuple[str, ...] = ()  # paths below web/ to be removed once the pages are in place
 
 
 class Split(NamedTuple):

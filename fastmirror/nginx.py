@@ -263,7 +263,7 @@ def nginx_configuration(
     }
     if root_uri:
         holes["root_uri"] = (
-            f"#\n# Pages name files below {root_uri!r}, at PyPI's own paths, which this server answers too.\n"
+            f"#\n# Pages name files below {root_uri!r}, at PyPI's own paths; so has this server those it has.\n"
         )
     locations = _HASHED_LOCATIONS if hashed else _FLAT_LOCATIONS
     return _NGINX.substitute(holes, layout_locations=locations.substitute(holes))

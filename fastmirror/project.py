@@ -5,38 +5,28 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fastmirror.comparison import holds
 from fastmirror.errors import MirrorError, is_storage_failure
-from fastmirror.model import Brought, FilesJob, Held, Outcome, ProjectJob, Split, StoredFile, Want
-from fastmirror.pages import Context, retired_pages, stage_pages
+from fastmirror.hidden import reveal
+from fastmirror.layout import document_paths
+from fastmirror.legacy import saved
+from fastmirror.model import Brought, FilesJob, Held, Outcome, ProjectJob, ProjectPlan, Split, StoredFile, Want
+from fastmirror.packing import pack_files, unpack_files
+from fastmirror.pages import retired_paths, stage_pages
 from fastmirror.planner import in_pieces, needs_pieces, plan_project
-from fastmirror.reading import LegacyApi, PageReader, Reading, Source, read_page
-from fastmirror.state import pack_files, unpack_files
+from fastmirror.reading import PageReader, Reading, Source, narrowed, read_page
 from fastmirror.upstream import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from fastmirror.fetcher import Fetcher
-    from fastmirror.lanes import Lanes
-    from fastmirror.model import ProjectPlan
-    from fastmirror.sink import SideThread
-    from fastmirror.storage import Storage
+    from fastmirror.model import Known
+    from fastmirror.reading import Bench
 
 _LOG = logging.getLogger(__name__)
 _REASON_LENGTH = 500
-
-
-class Bench(NamedTuple):
-    """What a worker works with."""
-
-    context: Context
-    lanes: Lanes
-    storage: Storage
-    side: SideThread
-    fetcher: Fetcher
-    legacy: LegacyApi
 
 
 class ProjectTask:
@@ -46,6 +36,7 @@ class ProjectTask:
         self._job = job
         self._bench = bench
         self._context = bench.context
+        self._settings_digest = bench.filters.shape(bench.context.settings_digest, job.name)
         self._answer = answer
         self._brought = Brought()
         self._keep: list[StoredFile] = []
@@ -70,7 +61,7 @@ class ProjectTask:
             self._fail(f"bug: {type(error).__name__}: {error}")
 
     def _read(self) -> None:
-        reader = PageReader(self._job, self._context, self._bench.lanes, self._bench.legacy, self._guarded)
+        reader = PageReader(self._job, self._bench, self._settings_digest, self._guarded)
         reader.start(self._take_page, self._take_answer)
 
     def _take_answer(self, outcome: Outcome) -> None:
@@ -83,10 +74,18 @@ class ProjectTask:
         self._answer(outcome)
 
     def _take_page(self, reading: Reading) -> None:
+        if self._job.hidden and reading.page.status != "quarantined" and not self._context.plan_only:
+            reveal(self._bench.storage, self._job.hidden)
         is_empty = not reading.page.files and reading.page.status != "quarantined"
         if reading.source.dialect is Dialect.HTML and is_empty and self._stored:
             self._fail("no hashed link on the page of a project that had files")
-        elif self._job.force and self._stored:
+            return
+        kept = narrowed(reading, self._bench.filters)
+        if kept is None:
+            self._leave_out(reading)
+            return
+        reading = kept
+        if self._job.force and self._stored and self._context.settings.pages.release_files:
             damaged: set[str] = set()
             self._bench.side.submit(
                 lambda: damaged.update(self._find_damage()),
@@ -95,12 +94,31 @@ class ProjectTask:
         else:
             self._fetch_files(reading, frozenset())
 
+    def _leave_out(self, reading: Reading) -> None:
+        """Filters leave nothing of the project: it goes as if upstream had removed it, or never comes."""
+        known, source = self._job.known, reading.source
+        if known is not None and known.page_digest:
+            dropped = tuple(_paths(self._stored.values()))
+            self._answer(Outcome(self._job.name, "gone", "left out by filters", dropped=dropped))
+            return
+        self._answer(
+            Outcome(
+                self._job.name,
+                "skipped",
+                serial=reading.page.serial,
+                etag=source.etag,
+                upstream_digest=source.digest(),
+                settings_digest=self._settings_digest,
+                dialect=source.dialect,
+            )
+        )
+
     def _find_damage(self) -> Iterable[str]:
         """In the side thread: the paths whose bytes are not those that the state names."""
+        method = self._context.settings.storage.compare
         for file in self._stored.values():
             try:
-                at_rest = self._bench.storage.digest(file.path)
-                if at_rest is None or at_rest.sha256 != file.sha256:
+                if not holds(self._bench.storage, method, file.path, file.sha256, file.size, file.mtime):
                     yield file.path
                 if file.metadata:
                     at_rest = self._bench.storage.digest(f"{file.path}.metadata")
@@ -111,6 +129,8 @@ class ProjectTask:
                 yield file.path
 
     def _plan(self, reading: Reading, stored: Mapping[str, StoredFile], damaged: Collection[str]) -> ProjectPlan:
+        if not self._context.settings.pages.release_files:
+            return ProjectPlan([], [], [])
         return plan_project(
             reading.page,
             stored,
@@ -128,7 +148,7 @@ class ProjectTask:
             sizes = [want.size or 0 for want in plan.fetch if want.stored is None]
             self._answer(Outcome(self._job.name, "published", fetched_files=len(sizes), fetched_bytes=sum(sizes)))
         elif needs_pieces(plan.fetch):
-            self._hand_out(reading.source, plan.fetch, damaged)
+            self._hand_out(reading, plan.fetch, damaged)
         elif plan.fetch:
             self._awaited = len(plan.fetch)
             for want in plan.fetch:
@@ -138,11 +158,11 @@ class ProjectTask:
         else:
             self._finish(reading)
 
-    def _hand_out(self, source: Source, wants: list[Want], damaged: Collection[str]) -> None:
-        storage = self._bench.storage
+    def _hand_out(self, reading: Reading, wants: list[Want], damaged: Collection[str]) -> None:
+        storage, source = self._bench.storage, reading.source
         page = storage.write_staged(source.body)
         legacy = storage.write_staged(source.legacy) if source.legacy else ""
-        held = Held(page, legacy, source.etag, source.dialect, tuple(damaged), Brought())
+        held = Held(page, legacy, source.etag, source.dialect, tuple(damaged), Brought(), reading.trouble)
         pieces = (FilesJob(self._job.name, i, piece) for i, piece in enumerate(in_pieces(wants)))
         self._answer(Split(self._job, held, tuple(pieces)))
 
@@ -153,7 +173,11 @@ class ProjectTask:
             return
         legacy = Path(held.legacy).read_bytes() if held.legacy else b""
         source = Source(Path(held.page).read_bytes(), legacy, held.etag, Dialect(held.dialect))
-        reading = read_page(self._job, self._context, source)
+        reading = narrowed(read_page(self._job, self._context, source), self._bench.filters)
+        if reading is None:  # a filter that is not of one mind
+            self._fail("filters left out what they had let pass")
+            return
+        reading = reading._replace(trouble=reading.trouble or held.trouble)
         self._brought = held.brought
         fresh = {file.path: file for file in held.brought.stored}
         mended = {path for file in held.brought.stored for path in (file.path, f"{file.path}.metadata")}
@@ -180,13 +204,15 @@ class ProjectTask:
         at_rest = [*self._keep, *brought.stored]
         listed = {_filename(file): file for file in at_rest}
         trusted = context.clean and not self._job.force and known is not None and known.outcome != "failed"
-        pages, page_digest = stage_pages(context, self._bench.storage, page, listed, known, trusted=trusted)
-        has_other_forms = known is not None and known.settings_digest != context.settings_digest
+        staged = stage_pages(
+            context, self._bench.storage, page, listed, known, trusted=trusted, document=self._document(reading)
+        )
         # A stored good copy of what cannot be had any more stays on the disk, though off the page.
         left_out -= listed.keys()
-        at_rest += [
-            file for file in self._stored.values() if _filename(file) in left_out and file.path not in self._damaged
-        ]
+        if left_out and context.settings.pages.release_files:
+            at_rest += [
+                file for file in self._stored.values() if _filename(file) in left_out and file.path not in self._damaged
+            ]
         reasons = [f"{filename}: {reason}" for filename, reason in (*page.refused, *brought.failures)]
         if reading.trouble:
             reasons.append(reading.trouble)
@@ -199,12 +225,12 @@ class ProjectTask:
                 page.serial,
                 reading.source.etag,
                 reading.source.digest(),
-                page_digest,
-                context.settings_digest,
+                staged.digest,
+                self._settings_digest,
                 pack_files(at_rest),
                 len(at_rest),
                 sum(file.size for file in at_rest),
-                pages,
+                staged.pages,
                 tuple(before - _paths(at_rest)) if before else (),
                 page.status == "quarantined",
                 brought.shared,
@@ -212,9 +238,27 @@ class ProjectTask:
                 brought.fetched_files,
                 brought.fetched_bytes,
                 dialect=reading.source.dialect,
-                retired=retired_pages(context, page) if has_other_forms else (),
+                retired=(*staged.outdated, *self._retired(reading, known)),
             )
         )
+
+    def _document(self, reading: Reading) -> bytes:
+        """The legacy JSON document as it is to be saved; empty if none is."""
+        if reading.document is None or not self._context.settings.pages.legacy_json:
+            return b""
+        return saved(reading.document)
+
+    def _retired(self, reading: Reading, known: Known | None) -> list[str]:
+        """Paths below ``web/`` of what the pages leave behind: other forms, a document that is no more, old names."""
+        context, bench, name = self._context, self._bench, self._job.name
+        retired: list[str] = []
+        if known is not None and known.settings_digest != self._settings_digest:
+            retired += retired_paths(context, bench.storage, name)
+        if context.settings.pages.legacy_json and reading.document is None and not reading.trouble:
+            retired += document_paths(context.tree, name)
+        if bench.legacy_names is not None:
+            retired += bench.legacy_names.pages(name)
+        return retired
 
     def _fail(self, reason: str, *, storage_failure: bool = False) -> None:
         self._answer(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
-    from fastmirror.state import RecordedJob, State
+    from fastmirror.schema import RecordedJob
+    from fastmirror.state import State
     from fastmirror.storage import Storage
 
 _GROUP_PROJECTS = 512
@@ -78,7 +79,7 @@ class Publisher:
                 self._state.record(group, time.time(), self._check_id)
         if self._flight is None and self._waiting and (hurry or self._is_due()):
             self._group, self._waiting = self._waiting, []
-            if any(done.outcome.dropped for done in self._group):
+            if any(done.outcome.dropped or done.outcome.hidden for done in self._group):
                 with self._state.transaction():
                     self._state.doom((done.outcome for done in self._group), time.time())
             self._flight = self._thread.submit(self._publish, self._group)

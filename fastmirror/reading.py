@@ -1,23 +1,28 @@
-"""One project's page, read: asked for, asked again while it is stale, completed by the legacy API."""
+"""One project's page, read: asked for, asked again while it is stale, completed by the legacy API, narrowed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
 
-from fastmirror import simple
+from fastmirror import legacy, simple
 from fastmirror.errors import PageError
+from fastmirror.filters import Filters, Listing
 from fastmirror.lanes import Lane, Lanes, failure_reason
-from fastmirror.model import Outcome, Page, ProjectJob
+from fastmirror.model import File, Outcome, Page, ProjectJob
 from fastmirror.simple_entry import METADATA_KEYS
 from fastmirror.transport import Reply, Request
-from fastmirror.upstream import PAGE_LIMIT, Dialect, accept, dialect_of, etag_of, legacy_url, project_url
+from fastmirror.upstream import Dialect, accept, dialect_of, etag_of, legacy_url, project_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from fastmirror.fetcher import Fetcher
+    from fastmirror.legacy_names import LegacyNames
     from fastmirror.pages import Context
+    from fastmirror.sink import SideThread
+    from fastmirror.storage import Storage
 
 _STALE_WAITS_S = (1.0, 2.0, 4.0)
 # An upstream whose legacy API has nothing for so many projects, and something for none, is not asked any more.
@@ -42,6 +47,19 @@ class LegacyApi:
         self._misses += not answered
 
 
+class Bench(NamedTuple):
+    """What a worker works with."""
+
+    context: Context
+    lanes: Lanes
+    storage: Storage
+    side: SideThread
+    fetcher: Fetcher
+    legacy: LegacyApi
+    filters: Filters
+    legacy_names: LegacyNames | None  # None: they stay as they are
+
+
 class Source(NamedTuple):
     """What upstream answered, as it came: enough to read the page again elsewhere."""
 
@@ -62,23 +80,51 @@ class Reading(NamedTuple):
     source: Source
     trouble: str  # what keeps it from being whole, "" if nothing does
     unpromised: frozenset[str] = frozenset()  # files whose core metadata only the legacy API offers
+    document: Mapping[str, Any] | None = None  # of the legacy API, parsed, if there is one that can be used
 
 
 def read_page(job: ProjectJob, context: Context, source: Source) -> Reading:
     """Parse what upstream answered. Raises PageError if it is no page of this project."""
-    upstream = context.settings.upstream
+    upstream, pages = context.settings.upstream, context.settings.pages
     url = project_url(upstream.master, job.name)
     parse = simple.parse_html_page if source.dialect is Dialect.HTML else simple.parse_json_page
-    page = parse(source.body, job.name, url, accept_unhashed=upstream.unhashed == "accept")
+    # What is not stored is not hashed either: there is no sha256 to state but upstream's.
+    page = parse(source.body, job.name, url, accept_unhashed=upstream.unhashed == "accept" and pages.release_files)
+    reading = Reading(page, source, _staleness(page, job.serial))
     if not source.legacy:
-        return Reading(page, source, _staleness(page, job.serial))
+        return reading
     try:
-        completed = simple.with_legacy(page, source.legacy)
+        document = legacy.read_document(source.legacy, job.name)
     except PageError as error:
-        return Reading(page, source, f"legacy JSON: {error}")
+        return reading._replace(trouble=f"legacy JSON: {error}")
+    if not _leaves_out(reading, pages.digest_name):
+        return reading._replace(document=document)
+    completed = legacy.complete(page, document, pages.digest_name)
     offered = {file.filename for file in page.files if file.metadata is not None}
     unpromised = frozenset(file.filename for file in completed.files if file.metadata is not None) - offered
-    return Reading(completed, source, _staleness(completed, job.serial), unpromised)
+    return Reading(completed, source, _staleness(completed, job.serial), unpromised, document)
+
+
+def narrowed(reading: Reading, filters: Filters) -> Reading | None:
+    """What the filters leave of a page; None if they leave nothing of the project.
+
+    An entry that cannot be mirrored is no failure where they would not have it in any case.
+    """
+    page = reading.page
+    listing = Listing(page.name, page.files, page.keys.get("versions"), reading.document)
+    kept = filters.narrow(listing)
+    if kept is None or kept is listing:
+        return reading if kept is not None else None
+    keys = {key: value for key, value in page.keys.items() if key != "versions"}
+    if kept.versions is not None:
+        keys["versions"] = list(kept.versions)
+    refused = page.refused
+    if refused:
+        unread = [File(name, "", "sha256", "", None, None, {"filename": name}) for name, _ in refused]
+        again = filters.narrow(listing._replace(files=[*page.files, *unread]))
+        names = {file.filename for file in again.files} if again is not None else set()
+        refused = [(name, reason) for name, reason in refused if name in names]
+    return reading._replace(page=page._replace(files=list(kept.files), refused=refused, keys=keys))
 
 
 def _staleness(page: Page, expected: int | None) -> str:
@@ -94,16 +140,18 @@ class PageReader:
     def __init__(
         self,
         job: ProjectJob,
-        context: Context,
-        lanes: Lanes,
-        legacy: LegacyApi,
+        bench: Bench,
+        settings_digest: str,
         guarded: Callable[[Callable[[], None]], None],
     ) -> None:
         self._job = job
-        self._context = context
-        self._lanes = lanes
-        self._legacy = legacy
+        self._context = bench.context
+        self._lanes = bench.lanes
+        self._legacy = bench.legacy
+        self._settings_digest = settings_digest  # of this project's row, were it recorded now
         self._guarded = guarded
+        self._filters_by_document = bench.filters.needs_document
+        self._needs_document = self._filters_by_document or bench.context.settings.pages.legacy_json
         self._stale_tries = 0
 
     def start(self, done: Callable[[Reading], None], answer: Callable[[Outcome], None]) -> None:
@@ -121,9 +169,10 @@ class PageReader:
         self._get(url, tuple(headers), self._take_page)
 
     def _get(self, url: str, headers: tuple[str, ...], take: Callable[[Reply], None]) -> None:
+        limit = self._context.settings.upstream.limits.page
         self._lanes.get(
             Lane.INDEX,
-            lambda token: Request(token, url, headers, PAGE_LIMIT, compressed=True, sink=None),
+            lambda token: Request(token, url, headers, limit, compressed=True, sink=None),
             lambda reply: self._guarded(lambda: take(reply)),
         )
 
@@ -134,7 +183,7 @@ class PageReader:
             known is not None
             and not job.force
             and known.outcome == "published"
-            and known.settings_digest == self._context.settings_digest
+            and known.settings_digest == self._settings_digest
             and bool(known.page_digest)
             and (job.serial is None or job.serial == known.serial)
             and self._context.clean
@@ -142,8 +191,7 @@ class PageReader:
 
     def _take_page(self, reply: Reply) -> None:
         name, known = self._job.name, self._job.known
-        is_listed = self._job.serial is not None  # by the root index
-        if reply.error or reply.status not in (200, 304, 404) or (reply.status == 404 and is_listed):
+        if reply.error or reply.status not in (200, 304, 404):
             reason = f"page: {failure_reason(reply)}"
             self._answer(Outcome(name, "failed", reason, unreachable=not reply.status))
         elif reply.status == 404:
@@ -166,9 +214,9 @@ class PageReader:
         reading = read_page(self._job, self._context, source)
         if self._is_stale(reading.page):
             return
-        if self._legacy.is_worth_asking and _leaves_out(reading):
-            url = legacy_url(self._context.settings.upstream.master, self._job.name)
-            self._get(url, ("Accept: application/json",), lambda reply: self._take_legacy(reading, reply))
+        leaves_out = self._legacy.is_worth_asking and _leaves_out(reading, self._context.settings.pages.digest_name)
+        if self._needs_document or leaves_out:
+            self._ask_legacy(reading)
         else:
             self._done(reading)
 
@@ -186,19 +234,57 @@ class PageReader:
             raise PageError(reason)
         return False
 
+    def _ask_legacy(self, reading: Reading) -> None:
+        url = legacy_url(self._context.settings.upstream.master, self._job.name)
+        self._get(url, ("Accept: application/json",), lambda reply: self._take_legacy(reading, reply))
+
     def _take_legacy(self, reading: Reading, reply: Reply) -> None:
-        if reply.error or reply.retryable:
-            self._done(reading._replace(trouble=f"legacy JSON: {failure_reason(reply)}"))
+        is_refused = self._needs_document and reply.status not in (200, 404, 410)
+        if reply.error or reply.retryable or is_refused:
+            self._end(reading._replace(trouble=f"legacy JSON: {failure_reason(reply)}"))
             return
         self._legacy.note(answered=reply.status == 200)
-        if reply.status == 200:
-            reading = read_page(self._job, self._context, reading.source._replace(legacy=reply.body))
+        if reply.status != 200:
+            self._done(reading)
+            return
+        reading = read_page(self._job, self._context, reading.source._replace(legacy=reply.body))
+        if not self._needs_document:
+            self._done(reading)
+        elif reading.document is None:
+            self._end(reading)
+        elif not (reason := _document_staleness(reading)):
+            self._done(reading)
+        elif self._stale_tries < len(_STALE_WAITS_S):
+            wait_s = _STALE_WAITS_S[self._stale_tries]
+            self._stale_tries += 1
+            self._lanes.after(wait_s, lambda: self._guarded(lambda: self._ask_legacy(reading)))
+        else:
+            self._done(reading._replace(trouble=reading.trouble or reason))
+
+    def _end(self, reading: Reading) -> None:
+        """Go on without a document that there may be, unless a filter would decide without it."""
+        if self._filters_by_document:
+            raise PageError(reading.trouble)
         self._done(reading)
 
 
-def _leaves_out(reading: Reading) -> bool:
-    """Whether a page says less than the legacy API may: all HTML does, and JSON without a word of core metadata."""
+def _document_staleness(reading: Reading) -> str:
+    """How the legacy JSON document is older than the page; empty if it is not."""
+    serial = legacy.serial_of(reading.document or {})
+    if serial is None or reading.page.serial is None or serial >= reading.page.serial:
+        return ""
+    return f"stale legacy JSON: serial {serial}, expected {reading.page.serial}"
+
+
+def _leaves_out(reading: Reading, digest_name: str) -> bool:
+    """Whether a page says less than the legacy API may.
+
+    All HTML does, and JSON without a word of core metadata, or without the digest that pages are to state.
+    """
+    page = reading.page
     if reading.source.dialect is Dialect.HTML:
-        return bool(reading.page.files)
-    wheels = [file for file in reading.page.files if file.filename.endswith(".whl")]
+        return bool(page.files)
+    if digest_name != "sha256" and any(digest_name not in file.keys["hashes"] for file in page.files):
+        return True
+    wheels = [file for file in page.files if file.filename.endswith(".whl")]
     return bool(wheels) and not any(key in file.keys for file in wheels for key in METADATA_KEYS)

@@ -1,26 +1,47 @@
-"""What upstream removed leaves the mirror: the root index first, then the page, then the disk."""
+"""What leaves the mirror: removed upstream, or no longer selected. The root index first, then the page, then the disk.
+
+A project that upstream answers 404 for has left if the root index does not list it either, or if a run before
+had the same answer for it; with a page published it is retracted, under the guard, as `removed-projects` says.
+Without one it is only counted, and asked for again when its serial changes. Where the root index gives no
+serials, and where it is not fetched, a 404 is believed at once. What is no longer selected is not asked for, and
+always deleted, under the same guard.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, NamedTuple
 
-from fastmirror.layout import METADATA_SUFFIX, PageFormat, Tree, page_paths
+from fastmirror.hidden import discard_hidden, settle_hidden, unsettled
+from fastmirror.layout import METADATA_SUFFIX
+from fastmirror.model import Outcome
+from fastmirror.packing import unpack_files
+from fastmirror.pages import published_paths
 from fastmirror.planner import is_over_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fastmirror.discovery import Found
-    from fastmirror.model import Outcome
-    from fastmirror.settings import GuardSettings
+    from fastmirror.layout import Tree
+    from fastmirror.names import NormalizedName
+    from fastmirror.publisher import Done
+    from fastmirror.settings import GuardSettings, Settings
     from fastmirror.state import State
     from fastmirror.storage import Storage
+    from fastmirror.summary import Counts
 
 _LOG = logging.getLogger(__name__)
 _PROJECTS_AT_ONCE = 500
 _REMOVALS_LEAST = 20
 _REMOVED_FILES_LEAST = 1000
+_MISSING = "page: HTTP status 404, though the root index lists it (removed if the next try finds the same)"
+_GONE = "gone upstream"
+_KEEP = """
+update project set outcome = 'gone', reason = ?, tries = 0, next_try = null, expected = null
+where name = ? and reason <> ?
+"""
 
 
 def are_too_many(count: int, guard: GuardSettings, state: State | None) -> bool:
@@ -33,35 +54,155 @@ def are_too_many(count: int, guard: GuardSettings, state: State | None) -> bool:
     )
 
 
-def is_held_back(found: Found, guard: GuardSettings, state: State) -> bool:
-    """Whether the guard keeps a run even from asking for what is no longer listed.
+def is_held_back(found: Found, settings: Settings, state: State) -> bool:
+    """Whether the guard keeps a run from all removals, even from asking for what is no longer listed.
 
     An upstream without serials is asked for every project anyway: there, what it says is gone is counted.
-    Projects that are hidden already do not count.
+    Projects that are hidden already do not count, nor does what is kept though upstream removed it.
     """
-    if found.serial is None:
-        return False
-    return are_too_many(state.count_listed(found.remove), guard, state)
+    is_asked_freely = found.serial is None or settings.storage.removed_projects == "keep"
+    names = found.denied if is_asked_freely else [*found.denied, *found.remove]
+    return are_too_many(state.count_listed(names), settings.guard, state)
+
+
+class Leaving(NamedTuple):
+    """A project on its way out."""
+
+    name: NormalizedName
+    reason: str
+    hide: bool  # its files are kept, though not under web/
+
+
+class Removals:
+    """The removals of one run."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        storage: Storage,
+        tree: Tree,
+        counts: Counts,
+        write_index: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._state = state
+        self._storage = storage
+        self._tree = tree
+        self._counts = counts
+        self._write_index = write_index
+
+    def take(self, gone: Sequence[Done], denied: Sequence[NormalizedName], check_id: int) -> None:
+        """Retract what upstream says is gone, and what is no longer selected; or hold it back, under the guard."""
+        if not gone and not denied:
+            return
+        state, counts, how = self._state, self._counts, self._settings.storage.removed_projects
+        rows = {done.outcome.name: _page_and_reason(state, done.outcome.name) for done in gone}
+        doubted = [done for done in gone if done.job.expected is not None and _is_first(rows[done.outcome.name])]
+        self._doubt(doubted, check_id)
+        for done in doubted:
+            del rows[done.outcome.name]
+        published = [name for name, (page_digest, _) in rows.items() if page_digest]
+        shown = [name for name in denied if _page_and_reason(state, name)[0]]
+        leaving = [Leaving(name, "no longer selected", hide=False) for name in shown]
+        with state.transaction():
+            for name in {*rows, *denied}.difference(published, shown):
+                state.forget(name)
+            if how == "keep":
+                state.change(_KEEP, [(_GONE, name, _GONE) for name in published])
+        if how != "keep":
+            leaving += [Leaving(name, _GONE, hide=how == "hide") for name in published]
+        if are_too_many(counts.removed + state.count_listed(x.name for x in leaving), self._settings.guard, state):
+            counts.held_removals += len(leaving)
+        elif leaving:
+            retract(leaving, state, self._storage, self._tree, time.time(), self._write_index)
+            counts.removed += len(leaving)
+            counts.by_status["gone"] -= len(leaving) - len(shown)
+
+    def _doubt(self, doubted: Sequence[Done], check_id: int) -> None:
+        failed = [done._replace(outcome=Outcome(done.outcome.name, "failed", _MISSING)) for done in doubted]
+        for done in failed:
+            self._counts.take_back(done.outcome.name, "gone")
+            self._counts.take(done.outcome)
+            _LOG.info("%s: %s", done.outcome.name, _MISSING)
+        with self._state.transaction():
+            self._state.record(failed, time.time(), check_id)
+
+
+def _page_and_reason(state: State, name: str) -> tuple[str, str]:
+    """Digest of the pages published, empty if none is, and what was wrong last."""
+    rows = state.select("select page_digest, reason from project where name = ?", (name,))
+    return rows[0] if rows else ("", "")
+
+
+def _is_first(row: tuple[str, str]) -> bool:
+    """Whether it is the first time that a published project, listed upstream, was not there."""
+    page_digest, reason = row
+    return bool(page_digest) and reason not in (_MISSING, _GONE)
 
 
 def retract(
-    gone: Sequence[Outcome], state: State, storage: Storage, tree: Tree, now: float, write_index: Callable[[], None]
+    leaving: Sequence[Leaving],
+    state: State,
+    storage: Storage,
+    tree: Tree,
+    now: float,
+    write_index: Callable[[], None],
 ) -> None:
-    """Take projects out of the mirror; their files are doomed, and unlinked when their grace is over."""
+    """Take projects out of the mirror; their files are doomed, and unlinked when their grace is over, or hidden."""
     with state.transaction():
-        state.unlist(outcome.name for outcome in gone)
-        state.doom(gone, now)
+        state.unlist(project.name for project in leaving)
     write_index()
     storage.flush()
-    for outcome in gone:
-        _LOG.info("%s: gone upstream, removed", outcome.name)
-        for page_format in (PageFormat.JSON, PageFormat.HTML):
-            for path in page_paths(tree, outcome.name, page_format):
+    for some in _in_parts(leaving):
+        known = state.known([project.name for project in some])
+        outcomes = [
+            Outcome(project.name, "gone", dropped=tuple(_paths(known[project.name].files)), hidden=project.hide)
+            for project in some
+            if project.name in known
+        ]
+        with state.transaction():
+            state.doom(outcomes, now)
+        for project in some:
+            _LOG.info("%s: %s, removed", project.name, project.reason)
+            for path in published_paths(storage, tree, project.name):
                 storage.remove(path)
-    storage.flush()
-    with state.transaction():
-        for outcome in gone:
-            state.forget(outcome.name)
+        storage.flush()
+        with state.transaction():
+            for project in some:
+                state.forget(project.name)
+        discard_hidden(state, storage, [project.name for project in some if not project.hide])
+
+
+def _in_parts(leaving: Sequence[Leaving]) -> Iterator[Sequence[Leaving]]:
+    for start in range(0, len(leaving), _PROJECTS_AT_ONCE):
+        yield leaving[start : start + _PROJECTS_AT_ONCE]
+
+
+def _paths(packed: bytes) -> Iterator[str]:
+    for file in unpack_files(packed):
+        yield file.path
+        if file.metadata:
+            yield file.path + METADATA_SUFFIX
+
+
+def settle(state: State, storage: Storage, *, clean: bool) -> None:
+    """Move what is to be hidden out of ``web/``, unless some project names it too."""
+    if found := unsettled(state, clean=clean):
+        settle_hidden(state, storage, found, _named(state, found))
+
+
+def _named(state: State, found: Iterable[tuple[str, str]]) -> set[str]:
+    """Those of these files, given with the project that dropped each, that a project names."""
+    paths = {path for path, _ in found}
+    owners = sorted({project for _, project in found})
+    named: set[str] = set()
+    for start in range(0, len(owners), _PROJECTS_AT_ONCE):
+        named |= state.named(paths, by=owners[start : start + _PROJECTS_AT_ONCE])
+    shared = state.shared_paths({path.removesuffix(METADATA_SUFFIX) for path in paths - named})
+    if shared:
+        named |= state.named(shared | {path + METADATA_SUFFIX for path in shared})
+    return named
 
 
 def unlink_doomed(state: State, storage: Storage, moment: float, chosen_limit: int | None) -> int:
@@ -75,14 +216,7 @@ def unlink_doomed(state: State, storage: Storage, moment: float, chosen_limit: i
     if not due:
         return 0
     paths = {path for path, _ in due}
-    owners = sorted({project for _, project in due})
-    named: set[str] = set()
-    for start in range(0, len(owners), _PROJECTS_AT_ONCE):
-        named |= state.named(paths, by=owners[start : start + _PROJECTS_AT_ONCE])
-    shared = state.shared_paths({path.removesuffix(METADATA_SUFFIX) for path in paths - named})
-    if shared:
-        named |= state.named(shared | {path + METADATA_SUFFIX for path in shared})
-    unnamed = paths - named
+    unnamed = paths - _named(state, due)
     for path in sorted(unnamed):
         if storage.remove(path):
             _LOG.info("%s: unlinked", path)

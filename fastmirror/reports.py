@@ -85,7 +85,10 @@ def plan_text(plan: PlannedRun) -> str:
     lines.append(f"to update: {_plural(plan.update, 'project', 'projects')}{again}{_names(plan.names, plan.update)}")
     held = ", which the deletion guard would hold back" if plan.held else ""
     removals = len(plan.remove)
-    lines.append(f"to remove: {_plural(removals, 'project', 'projects')}{held}{_names(plan.remove, removals)}")
+    removed = plan.remove[len(plan.denied) :]
+    lines.append(f"to remove: {_plural(removals, 'project', 'projects')}{held}")
+    lines[-1] += _names(plan.denied, len(plan.denied), "no longer selected: ")
+    lines[-1] += _names(removed, len(removed), "no longer listed: " if plan.denied else "")
     if plan.files is not None:
         lines.append(f"to fetch: {_files(plan.files, plan.bytes)}")
     if plan.failed:
@@ -112,6 +115,10 @@ def status_text(status: MirrorStatus) -> str:
         lines.append("unfinished: the last run was cut off, or one is going on now; the next run mends what is left")
     if status.doomed:
         lines.append(f"to unlink: {_plural(status.doomed, 'file', 'files')}, when their grace is over")
+    if status.hidden:
+        lines.append(f"hidden: {_plural(status.hidden, 'file', 'files')} of what upstream quarantined or removed")
+    if status.kept:
+        lines.append(f"kept: {_plural(status.kept, 'project', 'projects')} that upstream removed")
     lines.append(f"failing: {_plural(status.failing, 'project', 'projects')}")
     lines += _failure_lines(status.failures, status.failing, shown=len(status.failures), where="")
     return "\n".join(lines)
@@ -169,12 +176,12 @@ def _failure_lines(
     return lines
 
 
-def _names(names: Sequence[str], total: int) -> str:
+def _names(names: Sequence[str], total: int, why: str = "") -> str:
     if not names:
         return ""
     text = " ".join(names[:_SHOWN_NAMES])
     more = total - min(len(names), _SHOWN_NAMES)
-    return f"\n  {text}" + (f" … and {more:,} more" if more > 0 else "")
+    return f"\n  {why}{text}" + (f" … and {more:,} more" if more > 0 else "")
 
 
 def _files(count: int, size: int | None) -> str:

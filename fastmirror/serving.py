@@ -119,8 +119,7 @@ def resolve(tree: Tree, url_path: str, accept: str) -> Found | Moved | None:
         name = match["project"]
         return _page(tree, NormalizedName(name) if name else None, accept)
     if match := _JSON_URL.fullmatch(url_path):
-        name = match["project"] or match["pypi_project"]
-        path = f"json/{layout.bucket(name)}/{name}" if tree.layout is Layout.HASHED else f"json/{name}"
+        path = layout.document_paths(tree, NormalizedName(match["project"] or match["pypi_project"]))[0]
         return Found(((path, "application/json"),), PAGE_CACHE, negotiated=False)
     if _UNSAFE_PATH.search(url_path):
         return None

@@ -14,20 +14,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How many bytes of a body are taken, counted decoded."""
+
+    root_index: int
+    page: int
+    metadata: int  # of a core metadata file
+    unsized_file: int  # of a file whose size upstream does not state; any other is held to its size
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamSettings:
     """Whom to ask, and how."""
 
     master: str  # address of the index, without credentials and trailing slash
     proxy: str | None = field(repr=False)  # may hold credentials
+    no_proxy: str  # hosts to reach without the proxy, with commas between; "" if the proxy is for all
     ca_bundle: str | None  # absolute path
     timeout_s: float  # for a connection, and for a silence
     netrc: str | None  # absolute path
     unhashed: Literal["refuse", "accept"]  # files without a sha256
     credentials: tuple[str, str] | None = field(repr=False)  # (user, password) for master alone
     allow_non_https: bool
-    download_mirrors: tuple[str, ...]  # asked for files before the upstream's own host, without trailing slash
+    file_hosts: frozenset[str]  # that upstream's files may be fetched from, lower-case; empty: any
+    # Asked for files before the upstream's own host; without trailing slash, perhaps with credentials.
+    download_mirrors: tuple[str, ...] = field(repr=False)
     download_fallback: bool  # whether the upstream's own host is asked after them
     longest_transfer_s: float | None  # for one request with its body; None: as long as bytes come
+    limits: BodyLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +133,13 @@ def fingerprint(settings: Settings, renderer_version: int) -> str:
     pages = settings.pages
     shape: list[object] = [pages.formats, pages.root_uri, pages.core_metadata, settings.upstream.unhashed]
     shape += [settings.storage.hash_index, renderer_version]
+    further = {
+        "release_files": (pages.release_files, True),
+        "legacy_json": (pages.legacy_json, False),
+        "digest_name": (pages.digest_name, "sha256"),
+        "keep_versions": (pages.keep_versions, 0),
+    }
+    # Only what is set otherwise counts, so that a new setting leaves the digest of every mirror without it.
+    if chosen := {key: value for key, (value, usual) in further.items() if value != usual}:
+        shape.append(chosen)
     return xxhash.xxh3_128_hexdigest(json.dumps(shape).encode())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from fastmirror import ini
 from fastmirror.errors import SettingsError
-from fastmirror.filters import FilterSettings
+from fastmirror.filters.configuration import SECTIONS, read_filters
+from fastmirror.filters.requirements import NO_FILES
 from fastmirror.layout import Layout, PageFormat
 from fastmirror.settings import (
     GuardSettings,
@@ -19,13 +19,14 @@ from fastmirror.settings import (
     RunSettings,
     Settings,
     StorageSettings,
-    UpstreamSettings,
 )
+from fastmirror.settings_upstream import DEFAULT_MASTER, read_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT_MASTER = "https://pypi.org"
+    from fastmirror.filters.requirements import Files
+
 DEFAULT_FILE_HOST = "https://files.pythonhosted.org"
 
 DEFAULT_CONFIGURATION = f"""\
@@ -71,32 +72,20 @@ def _words(text: str) -> frozenset[str]:
 
 
 _SUPPORTED = _words("""
-    allow-non-https ca-bundle cleanup compare-method core-metadata delete-grace diff-append-epoch diff-file digest_name
-    directory download-mirror download-mirror-no-fallback durability file-transfers global-timeout hash-index
-    index-transfers json keep-index-versions keep_index_versions layout log-config log-keep log-max-size master max-rate
-    max-removals max-removed-files min-free netrc processes proxy release-files removed-projects root_uri simple-format
-    staging stop-on-error storage-backend storage-filesystem-manage-permissions timeout transport unhashed verifiers
-    workers
+    allow-non-https ca-bundle cleanup compare-method core-metadata delete-grace diff-append-epoch diff-file
+    digest_name directory download-mirror download-mirror-no-fallback durability file-hosts file-transfers
+    global-timeout hash-index index-transfers json keep-index-versions keep_index_versions layout log-config
+    log-keep log-max-size master max-file-size max-metadata-size max-page-size max-rate max-removals
+    max-removed-files max-root-size min-free netrc processes proxy release-files removed-projects root_uri
+    simple-format staging stop-on-error storage-backend storage-filesystem-manage-permissions timeout transport
+    unhashed verifiers workers
 """)
 # Keys of bandersnatch's that are not needed here: what failed or is gone never holds up anything else.
 _NEEDLESS = _words("api-method cleanup_todo delete_missing_packages delete-packages packages")
-_FILTERS = ("allowlist_project", "blocklist_project")
-_UNSUPPORTED_FILTERS = _words("""
-    all allowlist_release blocklist_release exclude_platform latest_release prerelease_release project_requirements
-    project_requirements_pinned regex_project regex_project_metadata regex_release regex_release_file_metadata
-    size_project_metadata version_range_release_file_metadata versions_count_project_metadata
-""")
-# The sections of those, in which any key will do.
-_UNSUPPORTED_SECTIONS = _words("""
-    filter_prerelease filter_regex latest_release regex_project_metadata regex_release_file_metadata s3
-    size_project_metadata version_range_release_file_metadata versions_count_project_metadata
-""")
 _VOCABULARY: ini.Vocabulary = {
     "mirror": _SUPPORTED | _NEEDLESS,
-    "plugins": _words("enabled"),
-    "allowlist": _words("packages requirements requirements_path"),
-    "blocklist": _words("packages platforms"),
-    **dict.fromkeys(_UNSUPPORTED_SECTIONS),
+    **SECTIONS,
+    "s3": None,
 }
 _FORMATS = {
     "ALL": (PageFormat.HTML, PageFormat.V1_HTML, PageFormat.JSON),
@@ -106,12 +95,21 @@ _FORMATS = {
 
 
 def parse_settings(
-    text: str | None, *, source: str = "settings", overrides: Mapping[str, str] = MappingProxyType({}), cores: int = 1
+    text: str | None,
+    *,
+    source: str = "settings",
+    overrides: Mapping[str, str] = MappingProxyType({}),
+    environment: Mapping[str, str] = MappingProxyType({}),
+    cores: int = 1,
+    files: Files = NO_FILES,
+    allow_empty: bool = False,
 ) -> Settings:
     """Parse a configuration file's text, `source` being its name in messages; None: there is no file.
 
     Overrides win over the file and are taken literally: ``{"workers": "5"}`` is a key of ``[mirror]``,
-    ``{"allowlist.packages": "six"}`` one of another section. `cores` is the default number of processes.
+    ``{"allowlist.packages": "six"}`` one of another section. `environment` names a proxy where the
+    file names none. `cores` is the default number of processes. `files` finds and reads
+    requirement files; `allow_empty` takes filters that leave nothing of the mirror.
     Raises SettingsError with file, line and accepted values; what is merely ignored is in `warnings`.
     """
     config = ini.read_ini(text or "", source)
@@ -121,7 +119,7 @@ def parse_settings(
     storage = _storage(config)
     pages = _pages(config, storage.layout, warnings)
     return Settings(
-        upstream=_upstream(config),
+        upstream=read_upstream(config, environment, warnings),
         pool=_pool(config, cores),
         pages=pages,
         storage=storage,
@@ -129,7 +127,7 @@ def parse_settings(
             max_removals=config.read("mirror", "max-removals", ini.whole(0), None),
             max_removed_files=config.read("mirror", "max-removed-files", ini.whole(0), None),
         ),
-        filters=_filters(config, warnings),
+        filters=read_filters(config, warnings, files, allow_empty=allow_empty),
         run=_run(config),
         log=LogSettings(
             config=config.read("mirror", "log-config", ini.optional(ini.path), None),
@@ -186,45 +184,6 @@ def _run(config: ini.Ini) -> RunSettings:
     )
 
 
-def _upstream(config: ini.Ini) -> UpstreamSettings:
-    allow_non_https = config.read("mirror", "allow-non-https", ini.boolean, False)
-    master, credentials = DEFAULT_MASTER, None
-    if entry := config.get("mirror", "master"):
-        address = ini.url("http", "https")(entry)
-        if address.scheme == "http" and entry.is_override:  # typed, hence meant, unless the contrary is typed too
-            stated = config.get("mirror", "allow-non-https")
-            allow_non_https |= stated is None or not stated.is_override
-        if address.scheme == "http" and not allow_non_https:
-            raise entry.refused("an https address (hint: allow-non-https = true)")
-        userinfo, _, host = address.netloc.rpartition("@")
-        master = address._replace(netloc=host).geturl().rstrip("/")
-        user, _, password = userinfo.partition(":")
-        credentials = (unquote(user), unquote(password)) if userinfo else None
-    proxy = ini.url("http", "https", "socks4", "socks5", "socks5h")
-    return UpstreamSettings(
-        master=master,
-        proxy=config.read("mirror", "proxy", ini.optional(lambda entry: proxy(entry).geturl()), None),
-        ca_bundle=config.read("mirror", "ca-bundle", ini.optional(ini.path), None),
-        timeout_s=config.read("mirror", "timeout", ini.seconds, 10.0),
-        netrc=config.read("mirror", "netrc", ini.optional(ini.path), None),
-        unhashed=config.read("mirror", "unhashed", ini.choice("refuse", "accept"), "refuse"),
-        credentials=credentials,
-        allow_non_https=allow_non_https,
-        download_mirrors=config.read("mirror", "download-mirror", _download_mirrors, ()),
-        download_fallback=not config.read("mirror", "download-mirror-no-fallback", ini.boolean, False),
-        longest_transfer_s=config.read("mirror", "global-timeout", ini.optional(ini.seconds), None),
-    )
-
-
-def _download_mirrors(entry: ini.Entry) -> tuple[str, ...]:
-    addresses = []
-    for line in entry.lines:
-        for text in line.text.split():
-            one = ini.Entry(entry.source, entry.section, entry.key, (ini.Line(line.number, text),))
-            addresses.append(ini.url("http", "https")(one).geturl().rstrip("/"))
-    return tuple(addresses)
-
-
 def _pool(config: ini.Ini, cores: int) -> PoolSettings:
     workers = config.read("mirror", "workers", ini.whole(1, 10), 3)
     return PoolSettings(
@@ -265,35 +224,3 @@ def _root_uri(entry: ini.Entry) -> str:
     if "@" in address.netloc:
         raise entry.refused("an address without user and password: every page shows it")
     return address.geturl().rstrip("/")
-
-
-def _filters(config: ini.Ini, warnings: list[str]) -> FilterSettings:
-    enabled: dict[str, str] = config.read("plugins", "enabled", lambda entry: _enabled(entry, warnings), {})
-    allowing, blocking = (name in enabled for name in _FILTERS)
-    empty: list[ini.Listed] = []
-    allow = config.read("allowlist", "packages", ini.requirements, empty) if allowing else empty
-    block = config.read("blocklist", "packages", ini.requirements, empty) if blocking else empty
-    if allowing and not allow:
-        warnings.append(f"{enabled[_FILTERS[0]]}: [allowlist] packages is empty: every project is mirrored")
-    if not allowing and (entry := config.get("allowlist", "packages")) and entry.value:
-        warnings.append(f"{entry.where()}: without effect: allowlist_project is not enabled in [plugins]")
-    for listed in block:
-        if not listed.is_bare:
-            reason = "blocklist_release is not supported by this version"
-            warnings.append(f"{listed.where}: {listed.name}: more than a name, ignored: {reason}")
-    return FilterSettings(
-        allow=frozenset(listed.name for listed in allow) or None,
-        block=frozenset(listed.name for listed in block if listed.is_bare),
-    )
-
-
-def _enabled(entry: ini.Entry, warnings: list[str]) -> dict[str, str]:
-    """Names of plugins, with the place where each is enabled."""
-    enabled = {line.text: entry.where(line) for line in entry.lines if line.text}
-    for line in entry.lines:
-        if line.text in _UNSUPPORTED_FILTERS:
-            raise entry.refused(f"{' or '.join(_FILTERS)}: filter not supported by this version", line)
-        if line.text and line.text not in _FILTERS:
-            hint = ini.nearest(line.text, _FILTERS)
-            warnings.append(f"{entry.where(line)}: {ini.quoted(line.text)}: unknown plugin, ignored{hint}")
-    return enabled

@@ -18,7 +18,7 @@ from packaging.version import InvalidVersion, Version
 from fastmirror.errors import InvalidName, PageError
 from fastmirror.model import File, Page
 from fastmirror.names import normalize
-from fastmirror.simple_entry import MAX_INTEGER, METADATA_KEYS, offered_metadata, read_entries, shown
+from fastmirror.simple_entry import MAX_INTEGER, read_entries, shown
 from fastmirror.simple_html import read_html
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def parse_json_page(body: bytes, name: NormalizedName, page_url: str, *, accept_
     Relative urls are resolved against ``page_url``. ``accept_unhashed`` takes a file without a sha256 if
     another strong digest is given.
     """
-    document = _object(body)
-    _require_name(document.pop("name", None), name)
+    document = read_object(body)
+    require_name(document.pop("name", None), name)
     return _page(document, name, page_url, accept_unhashed)
 
 
@@ -70,7 +70,8 @@ def _require_bounded(body: bytes) -> None:
         raise PageError("more values than a page may have")
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes) -> dict[str, Any]:
+    """Parse a JSON object of bounded size. Raises PageError."""
     _require_bounded(body)
     try:
         document = orjson.loads(body)
@@ -81,7 +82,8 @@ def _object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _require_name(raw: object, name: NormalizedName) -> None:
+def require_name(raw: object, name: NormalizedName) -> None:
+    """Raise PageError unless a document is of this project."""
     try:
         if normalize(raw) == name:
             return
@@ -106,10 +108,10 @@ def _page(document: dict[str, Any], name: NormalizedName, base_url: str, accept_
     if "project-status" not in document and "project-status" in meta:
         document["project-status"] = meta["project-status"]
     files, refused = read_entries(listed, base_url, accept_unhashed)
-    return Page(name, _serial(meta.get("_last-serial")), _status(document), files, refused, _sound_keys(document))
+    return Page(name, read_serial(meta.get("_last-serial")), _status(document), files, refused, _sound_keys(document))
 
 
-def _serial(raw: object) -> int | None:
+def read_serial(raw: object) -> int | None:
     """A serial, given as a number or, as some mirrors do, as a string of digits; None if it is neither."""
     if type(raw) is str and len(raw) <= _SERIAL_DIGITS and raw.isascii() and raw.isdigit():
         raw = int(raw)
@@ -135,7 +137,7 @@ def _sound_keys(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-# Completing a page ----------------------------------------------------------------------------------------
+# Versions -------------------------------------------------------------------------------------------------
 
 
 def versions_of(files: Iterable[File]) -> list[str]:
@@ -166,68 +168,17 @@ def _version_text(filename: str) -> str:
     return ""
 
 
-def with_legacy(page: Page, document: bytes) -> Page:
-    """Complete a page by the project's legacy JSON document (``/pypi/<name>/json``), where the two agree.
-
-    A file is the same if its name and its sha256 are. What the page said is kept; only a bare ``yanked`` gets
-    its reason and a bare ``core-metadata`` its digest. Raises PageError for a document that cannot be used.
-    """
-    legacy = _object(document)
-    info = legacy.get("info")
-    if type(info) is dict and "name" in info:
-        _require_name(info["name"], page.name)
-    releases = legacy.get("releases", {})
-    lists = [legacy.get("urls", []), *(releases.values() if type(releases) is dict else [None])]
-    if not legacy.keys() & {"releases", "urls"} or not all(type(listed) is list for listed in lists):
-        raise PageError("legacy JSON without lists of files (releases, urls)")
-    known: dict[tuple[str, str], dict[str, Any]] = {}
-    for listed in lists:
-        for entry in listed:
-            if type(entry) is dict and type(digests := entry.get("digests")) is dict:
-                filename, sha256 = entry.get("filename"), digests.get("sha256")
-                if type(filename) is str and type(sha256) is str:
-                    known[filename, sha256.lower()] = entry
-    files = [
-        _completed(file, known[file.filename, file.digest])
-        if file.algorithm == "sha256" and (file.filename, file.digest) in known
-        else file
-        for file in page.files
-    ]
-    serial = _serial(legacy.get("last_serial")) if page.serial is None else page.serial
-    return page._replace(files=files, serial=serial)
-
-
-def _completed(file: File, legacy: dict[str, Any]) -> File:
-    """The file with what only its legacy entry says."""
-    keys = dict(file.keys)
-    size = file.size
-    if size is None and type(given := legacy.get("size")) is int and 0 <= given <= MAX_INTEGER:
-        size = keys["size"] = given
-    for key, legacy_key in (("upload-time", "upload_time_iso_8601"), ("requires-python", "requires_python")):
-        if key not in keys and type(text := legacy.get(legacy_key)) is str and text:
-            keys[key] = text
-    if keys.get("yanked", True) is True and legacy.get("yanked") is True:
-        reason = legacy.get("yanked_reason")
-        keys["yanked"] = reason if type(reason) is str and reason else True
-    metadata = file.metadata
-    if metadata == "" or not any(keys.get(key) is not None for key in METADATA_KEYS):
-        offered = offered_metadata(legacy)
-        if offered or (offered == "" and metadata is None):
-            metadata, keys["core-metadata"] = offered, {"sha256": offered} if offered else True
-    return file._replace(size=size, metadata=metadata, keys=keys)
-
-
 # Writing pages --------------------------------------------------------------------------------------------
 
 
 class Entry(NamedTuple):
-    """One stored file, as a page of this mirror is to list it."""
+    """One file, as a page of this mirror is to list it."""
 
     file: File  # what upstream says of it
     url: str  # where this mirror has it, quoted, without a fragment
     sha256: str  # of what is stored
-    size: int  # bytes, of what is stored
-    metadata: str | None  # sha256 of the core metadata file stored beside it
+    size: int | None  # bytes, of what is stored; None if upstream does not say and nothing is stored
+    metadata: str | None  # sha256 of the core metadata file beside it; "" if offered without one; None if not offered
 
 
 def render_json(page: Page, name: NormalizedName, serial: int | None, entries: Sequence[Entry]) -> bytes:
@@ -245,8 +196,10 @@ def render_json(page: Page, name: NormalizedName, serial: int | None, entries: S
             "url": url,
             "hashes": {**file.keys.get("hashes", {}), "sha256": sha256},
             "size": size,
-            "core-metadata": {"sha256": metadata} if metadata else False,
+            "core-metadata": {"sha256": metadata} if metadata else metadata == "",
         }
+        if size is None:
+            del keys["size"]
         keys.pop("dist-info-metadata", None)  # old clients misread these two
         keys.pop("data-dist-info-metadata", None)
         keys.pop("gpg-sig", None)  # signatures are not mirrored
@@ -282,6 +235,8 @@ def render_html(page: Page, name: NormalizedName, serial: int | None, entries: S
         attributes = requires_attribute
         if metadata:
             attributes += f' data-core-metadata="sha256={metadata}" data-dist-info-metadata="sha256={metadata}"'
+        elif metadata is not None:
+            attributes += ' data-core-metadata="true" data-dist-info-metadata="true"'
         if yanked := get("yanked"):
             attributes += f' data-yanked="{"" if yanked is True else _escaped(yanked)}"'
         if provenance := get("provenance"):

@@ -15,10 +15,12 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastmirror.storage import Storage, hash_descriptor, write_all
+from fastmirror.descriptors import hash_descriptor, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from fastmirror.storage import Storage
 
 BUFFER_BYTES = 1 << 20
 _BUFFERS_WAITING = 2
@@ -141,11 +143,14 @@ class FileSink:
             self._seal()
             then()
 
-    def break_off(self, then: Callable[[], None]) -> None:
-        """The transfer broke: what came stays for the next try; call `then` when the thread has let go."""
+    def break_off(self, then: Callable[[], None], *, keep: bool = True) -> None:
+        """The transfer broke: what came stays for the next try, or does not; `then` is called when that is done."""
 
         def let_go() -> None:
-            self.close()
+            if keep:
+                self.close()
+            else:
+                self.discard()
             then()
 
         if self.path:
@@ -214,7 +219,8 @@ class FileSink:
         try:
             if self.descriptor < 0:
                 self.path = self.path or self._storage.new_staged()
-                self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                self.descriptor = os.open(self.path, flags, self._storage.file_mode)
             write_all(self.descriptor, buffer)
         except OSError as error:
             self.error = error

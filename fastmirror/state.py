@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -15,10 +14,21 @@ from urllib.parse import quote
 import orjson
 
 from fastmirror.errors import StorageError
-from fastmirror.model import Known, Outcome, StoredFile
+from fastmirror.model import Known, Outcome
 from fastmirror.names import NormalizedName
-from fastmirror.planner import retry_delay_s
-from fastmirror.schema import KNOWN, RECORD, RECORD_FAILURE, RECORD_UNCHANGED, SCHEMA, SCHEMA_VERSION
+from fastmirror.packing import unpack_files
+from fastmirror.schema import (
+    DOOM,
+    HIDE,
+    KNOWN,
+    RECORD,
+    RECORD_FAILURE,
+    RECORD_UNCHANGED,
+    SCHEMA,
+    SCHEMA_VERSION,
+    RecordedJob,
+    project_row,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +42,8 @@ class Totals(NamedTuple):
     bytes: int
     failing: int
     doomed: int
+    hidden: int = 0  # files kept out of web/
+    kept: int = 0  # projects that are served though upstream removed them
 
 
 class FailingProject(NamedTuple):
@@ -41,25 +53,6 @@ class FailingProject(NamedTuple):
     outcome: str
     reason: str
     next_try: float | None
-
-
-class RecordedJob(NamedTuple):
-    """What the parent knows of a job beside its outcome."""
-
-    wanted: bool
-    forced: bool
-    tries: int  # failures in a row before this one
-    expected: int | None  # the serial that it was to reach
-
-
-def pack_files(files: Sequence[StoredFile]) -> bytes:
-    """Stored files as one value of the state."""
-    return zlib.compress(orjson.dumps([tuple(file) for file in files]), 1)
-
-
-def unpack_files(packed: bytes) -> list[StoredFile]:
-    """The stored files in one value of the state."""
-    return [StoredFile(*fields) for fields in orjson.loads(zlib.decompress(packed))] if packed else []
 
 
 @contextmanager
@@ -141,6 +134,15 @@ class State:
                 for name, serial, etag, upstream, page, settings, files, outcome, tries in rows
             }
 
+    def select(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
+        """The rows of a query."""
+        with _translated(self._path):
+            return self._db.execute(query, parameters).fetchall()
+
+    def change(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement for each of these rows, within a transaction."""
+        self._db.executemany(statement, rows)
+
     def every_serial(self) -> Iterator[tuple[NormalizedName, int | None]]:
         """Every project held, with its serial, by name."""
         with _translated(self._path):
@@ -181,13 +183,16 @@ class State:
             return {name for (name,) in self._db.execute("select name from project where wanted_by = 'name'")}
 
     def doom(self, outcomes: Iterable[Outcome], now: float) -> None:
-        """Note the files that a project's page no longer names, before that page is published."""
+        """Note the files that a project's page no longer names, before that page is published.
+
+        Those of a quarantined project are to be hidden, and what it dropped before is to go at once.
+        """
         for outcome in outcomes:
-            since = 0.0 if outcome.hidden else now
-            self._db.executemany(
-                "insert into doomed values (?, ?, ?) on conflict do update set since = min(since, excluded.since)",
-                [(path, outcome.name, since) for path in outcome.dropped],
-            )
+            if not outcome.hidden:
+                self._db.executemany(DOOM, [(path, outcome.name, now) for path in outcome.dropped])
+            else:
+                self._db.executemany(HIDE, [(path, outcome.name) for path in outcome.dropped])
+                self._db.execute("update doomed set since = 0 where project = ?", (outcome.name,))
 
     def record(self, done: Iterable[tuple[Outcome, RecordedJob]], now: float, check_id: int) -> None:
         """Keep what became of projects whose pages are durable."""
@@ -195,7 +200,7 @@ class State:
             if outcome.status == "gone":
                 self.forget(outcome.name)
                 continue
-            row = _row(outcome, job, now, check_id)
+            row = project_row(outcome, job, now, check_id)
             if outcome.status in {"failed", "unchanged"}:
                 self._db.execute(RECORD_FAILURE if outcome.status == "failed" else RECORD_UNCHANGED, row)
                 continue
@@ -214,8 +219,9 @@ class State:
         self._db.execute("delete from stored where project = ?", (name,))
 
     def unlist(self, names: Iterable[str]) -> None:
-        """Leave projects out of the root index from now on."""
-        self._db.executemany("update project set listed = 0 where name = ?", [(name,) for name in names])
+        """Leave projects out of the root index from now on; whoever wants one again has to plan it anew."""
+        unlist = "update project set listed = 0, serial = null, settings_digest = '' where name = ?"
+        self._db.executemany(unlist, [(name,) for name in names])
 
     def doomed_before(self, moment: float) -> list[tuple[str, str]]:
         """Files whose grace is over, with the project that dropped each: (path, project)."""
@@ -278,10 +284,12 @@ class State:
         """What the mirror holds."""
         with _translated(self._path):
             row = self._db.execute(
-                "select count(nullif(page_digest, '')), sum(file_count), sum(byte_count), count(next_try) from project"
+                "select count(nullif(page_digest, '')), sum(file_count), sum(byte_count), count(next_try),"
+                " sum(outcome = 'gone') from project"
             ).fetchone()
             (doomed,) = self._db.execute("select count(*) from doomed").fetchone()
-            return Totals(row[0], row[1] or 0, row[2] or 0, row[3], doomed)
+            (hidden,) = self._db.execute("select count(distinct path) from hidden").fetchone()
+            return Totals(row[0], row[1] or 0, row[2] or 0, row[3], doomed, hidden, row[4] or 0)
 
     def failing(self, most: int) -> list[FailingProject]:
         """Projects whose last outcome was not whole, those tried next first."""
@@ -317,27 +325,3 @@ class State:
             return None
         summary: dict[str, Any] = orjson.loads(row[3] or "{}")
         return {"started": row[0], "finished": row[1], "exit_status": row[2]} | summary
-
-
-def _row(outcome: Outcome, job: RecordedJob, now: float, check_id: int) -> dict[str, Any]:
-    is_whole = outcome.status in {"published", "unchanged"}
-    tries = 0 if is_whole else job.tries + 1
-    return {
-        "name": outcome.name,
-        "serial": outcome.serial,
-        "etag": outcome.etag,
-        "upstream_digest": outcome.upstream_digest,
-        "page_digest": outcome.page_digest,
-        "settings_digest": outcome.settings_digest,
-        "file_count": outcome.file_count,
-        "byte_count": outcome.byte_count,
-        "outcome": outcome.status,
-        "reason": outcome.reason,
-        "tries": tries,
-        "next_try": None if is_whole else now + retry_delay_s(tries),
-        "expected": None if is_whole else job.expected,
-        "verified_at": now if job.forced and outcome.status == "published" else None,
-        "checked_run": check_id if job.forced else None,
-        "wanted_by": "name" if job.wanted else "",
-        "listed": int(bool(outcome.page_digest) and not outcome.hidden),
-    }

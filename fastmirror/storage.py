@@ -15,27 +15,17 @@ import os
 import shutil
 import tempfile
 import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
+from fastmirror.descriptors import hash_descriptor, make_directory, write_all
 from fastmirror.errors import SettingsError, StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 OWN_DIRECTORY = ".fastmirror"
 _PARTIALS = "partial"
 _PARTIALS_KEPT_S = 5 * 24 * 3600.0
-_READ_BYTES = 1 << 20
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
-
-
-class Hash(Protocol):
-    """A digest in the making."""
-
-    def update(self, data: bytes | memoryview, /) -> None:
-        """Take more bytes."""
 
 
 class Digest(NamedTuple):
@@ -48,7 +38,7 @@ class Digest(NamedTuple):
 class Storage:
     """A mirror's tree and the staging area beside it. Every process opens its own."""
 
-    def __init__(self, directory: str, staging: str | None, *, durable: bool) -> None:
+    def __init__(self, directory: str, staging: str | None, *, durable: bool, sets_modes: bool = True) -> None:
         self.web = os.path.join(directory, "web")
         self.own = os.path.join(directory, OWN_DIRECTORY)
         # What is ours alone, and may be swept: never the very directory that the operator names.
@@ -57,6 +47,8 @@ class Storage:
             self._areas.insert(0, os.path.join(staging, f"{OWN_DIRECTORY}-staging"))
         self._web_area = self._page_area = self._file_area = self._areas[0]
         self._durable = durable
+        self._sets_modes = sets_modes  # else they are left to the umask and to default ACLs
+        self.file_mode = 0o644 if sets_modes else 0o666
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._can_rename_exclusively = hasattr(self._libc, "renameat2")
         self._desks: dict[str, str] = {}
@@ -81,8 +73,9 @@ class Storage:
         self._flushed = list(devices.values())
 
     def open_desk(self) -> None:
-        """Write as this process from now on, in its own corners of staging; modes are 0644 and 0755."""
-        os.umask(0o022)
+        """Write as this process from now, in its own corners of staging; with modes 0644 and 0755, if it sets them."""
+        if self._sets_modes:
+            os.umask(0o022)
         self._desks = {}
         self._staged = 0
         self._web_area = self._area_for("")
@@ -113,7 +106,7 @@ class Storage:
     def write_staged(self, data: bytes) -> str:
         """Write a page to staging and return its path."""
         path = self.new_staged_page()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self.file_mode)
         try:
             write_all(descriptor, data)
         finally:
@@ -137,7 +130,7 @@ class Storage:
         try:
             return self._rename(staged, final, replace=replace)
         except FileNotFoundError:
-            _make_directory(final.rpartition("/")[0])
+            make_directory(final.rpartition("/")[0])
             return self._rename(staged, final, replace=replace)
 
     def publish(self, staged: str, path: str) -> None:
@@ -156,6 +149,11 @@ class Storage:
             os.unlink(final)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        self.prune(path)
+        return True
+
+    def prune(self, path: str) -> None:
+        """Remove the directories below ``web/`` that the loss of this file left empty."""
         parent = os.path.dirname(path)
         while parent.count("/") >= 1:
             try:
@@ -163,7 +161,6 @@ class Storage:
             except OSError:
                 break
             parent = os.path.dirname(parent)
-        return True
 
     def keep_fact(self, path: str, text: str) -> None:
         """Put a small file into the mirror's directory, outside ``web/``, in one step."""
@@ -218,7 +215,8 @@ class Storage:
         and emptied.
         """
         try:
-            descriptor = os.open(self.partial(digest), os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
+            flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+            descriptor = os.open(self.partial(digest), flags, self.file_mode)
         except FileNotFoundError:
             return -1, 0
         size = 0
@@ -262,6 +260,11 @@ class Storage:
         """Bytes that may still be written where the tree is."""
         facts = os.statvfs(self._in_web("packages"))
         return facts.f_bavail * facts.f_frsize
+
+    def hidden(self, path: str) -> str:
+        """Where a file that belongs below ``web/`` is kept out of it, on the same file system."""
+        area = os.path.dirname(self._file_area)
+        return os.path.join(area, "hidden" if area == self.own else f"{OWN_DIRECTORY}-hidden", path)
 
     def _in_web(self, path: str) -> str:
         return f"{self.web}/{path}"
@@ -318,33 +321,3 @@ class Storage:
         for entry in os.scandir(self._partials()):
             if entry.stat(follow_symlinks=False).st_mtime < oldest:
                 os.unlink(entry.path)
-
-
-def _make_directory(path: str) -> None:
-    """As os.makedirs, which looks for each parent first; here most parents are there, and most leaves are not."""
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        return  # another process was first
-    except FileNotFoundError:
-        _make_directory(path.rpartition("/")[0] or "/")
-        _make_directory(path)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte; the kernel may take fewer at a time than it is given."""
-    written = os.write(descriptor, data)
-    while written < len(data):
-        written += os.write(descriptor, data[written:])
-
-
-def hash_descriptor(descriptor: int, digests: Sequence[Hash]) -> int:
-    """Feed an open file, from where it stands to its end, to these digests; return its bytes."""
-    size = 0
-    buffer = bytearray(_READ_BYTES)
-    view = memoryview(buffer)
-    while count := os.readv(descriptor, [buffer]):
-        for digest in digests:
-            digest.update(view[:count])
-        size += count
-    return size

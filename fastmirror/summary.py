@@ -45,7 +45,7 @@ class Counts:
     """What a run has done so far."""
 
     def __init__(self) -> None:
-        self.by_status = dict.fromkeys(("published", "unchanged", "partial", "gone", "failed"), 0)
+        self.by_status = dict.fromkeys(("published", "unchanged", "skipped", "partial", "gone", "failed"), 0)
         self.planned = 0
         self.answered = 0
         self.removed = 0
@@ -84,7 +84,7 @@ class Counts:
         told = list(self.failures.items())[:FAILURES_TOLD]
         return Summary(
             updated=self.by_status["published"],
-            unchanged=self.by_status["unchanged"],
+            unchanged=self.by_status["unchanged"] + self.by_status["skipped"],
             removed=self.removed,
             partial=self.by_status["partial"],
             failed=self.by_status["failed"],

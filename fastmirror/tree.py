@@ -44,6 +44,8 @@ def settle_tree(settings: Settings, state: State | None, storage: Storage) -> Tr
         raise SettingsError(f"[mirror] hash-index = {str(hash_index).lower()}: this mirror's tree was made otherwise")
     if hash_index and layout is Layout.HASHED:
         raise SettingsError("[mirror] hash-index = true: is for layout = flat, and this tree is hashed")
+    if settings.pages.keep_versions and layout is Layout.HASHED:
+        raise SettingsError("[mirror] keep_index_versions: is for layout = flat, and this tree is hashed")
     return Tree(layout, hash_index)
 
 

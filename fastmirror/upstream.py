@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
     from fastmirror.settings import UpstreamSettings
 
-ROOT_LIMIT = 512 << 20  # bytes, decoded
-PAGE_LIMIT = 256 << 20  # bytes, decoded
-METADATA_LIMIT = 10 << 20  # bytes
-UNSIZED_FILE_LIMIT = 8 << 30  # bytes, where upstream states no size
-
 
 class Dialect(StrEnum):
     """How an upstream speaks; settled at first contact, kept in the state, never changed by a page."""
@@ -91,12 +86,12 @@ def legacy_url(master: str, name: str) -> str:
     return f"{master}/pypi/{name}/json"
 
 
-def root_request(master: str, dialect: Dialect | None, etag: str) -> Request:
-    """The root index, if it is another than the one with this ETag."""
+def root_request(master: str, dialect: Dialect | None, etag: str, limit: int) -> Request:
+    """The root index, if it is another than the one with this ETag; `limit` in bytes, decoded."""
     headers = [f"Accept: {accept(dialect)}"]
     if etag:
         headers.append(f"If-None-Match: {etag}")
-    return Request(0, f"{master}/simple/", tuple(headers), ROOT_LIMIT, compressed=True, sink=None)
+    return Request(0, f"{master}/simple/", tuple(headers), limit, compressed=True, sink=None)
 
 
 def require_usable(reply: Reply, what: str) -> None:
@@ -119,10 +114,16 @@ def is_json(reply: Reply) -> bool:
     return kind in (JSON_TYPE, "application/json", "application/vnd.pypi.simple.latest+json")
 
 
-def read_root(body: bytes, dialect: Dialect, page_url: str) -> RootIndex:
-    """Parse a root index. Raises UpstreamError for one that is no index, or an empty one."""
+def read_root(
+    body: bytes, dialect: Dialect, page_url: str, displays: dict[NormalizedName, str] | None = None
+) -> RootIndex:
+    """Parse a root index. Raises UpstreamError for one that is no index, or an empty one.
+
+    `displays` is filled with the names as upstream writes them, where those are others than the normalised ones.
+    """
     try:
-        index = parse_json_root(body) if dialect is Dialect.JSON else _parse_html_root(body, page_url)
+        is_json_root = dialect is Dialect.JSON
+        index = parse_json_root(body, displays) if is_json_root else _parse_html_root(body, page_url, displays)
     except PageError as error:
         raise UpstreamError(f"root index cannot be used: {error}") from error
     if not index.projects:
@@ -136,18 +137,18 @@ _CHUNK_BYTES = 256 << 10
 _CHANGES_MOST = 50_000
 
 
-def parse_json_root(body: bytes) -> RootIndex:
+def parse_json_root(body: bytes, displays: dict[NormalizedName, str] | None = None) -> RootIndex:
     """Parse a root index in JSON; PyPI's form piece by piece, so that its 40 MB never become one tree of objects."""
     try:
         try:
-            return _collect(*_pypi_form(body))
+            return _collect(*_pypi_form(body), displays)
         except (ValueError, orjson.JSONDecodeError):
             document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise PageError(f"invalid JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("projects"), list):
         raise PageError("`projects` is no list")
-    return _collect(document.get("meta"), iter([document["projects"]]))
+    return _collect(document.get("meta"), iter([document["projects"]]), displays)
 
 
 def _array(body: bytes) -> tuple[int, int]:
@@ -173,7 +174,11 @@ def _chunks(body: bytes, start: int, end: int) -> Iterator[list[Any]]:
         start = stop + 1
 
 
-def _collect(meta: Any, chunks: Iterator[list[Any]]) -> RootIndex:  # noqa: ANN401 - JSON of any shape
+def _collect(
+    meta: Any,  # noqa: ANN401 - JSON of any shape
+    chunks: Iterator[list[Any]],
+    displays: dict[NormalizedName, str] | None = None,
+) -> RootIndex:
     meta = meta if isinstance(meta, dict) else {}
     if str(meta.get("api-version", "1.0")).partition(".")[0] != "1":
         raise PageError(f"unknown major api-version {meta['api-version']!r}")
@@ -192,6 +197,8 @@ def _collect(meta: Any, chunks: Iterator[list[Any]]) -> RootIndex:  # noqa: ANN4
                 continue
             serial = _serial(entry)
             projects[name] = serial
+            if displays is not None and entry["name"] != name:
+                displays[name] = entry["name"]
             if serial is not None and serial > greatest:
                 greatest = serial
     return RootIndex(projects, greatest or None, skipped)
@@ -207,7 +214,7 @@ def _serial(entry: dict[str, Any]) -> int | None:
     return serial if type(serial) is int and 0 < serial <= MAX_INTEGER else None
 
 
-def _parse_html_root(body: bytes, page_url: str) -> RootIndex:
+def _parse_html_root(body: bytes, page_url: str, displays: dict[NormalizedName, str] | None) -> RootIndex:
     projects: dict[NormalizedName, int | None] = {}
     skipped: list[str] = []
     for label in parse_html_index(body, page_url):
@@ -219,13 +226,16 @@ def _parse_html_root(body: bytes, page_url: str) -> RootIndex:
         if name in projects:
             skipped.append(f"name listed twice: {label!r:.80}")
         projects[name] = None
+        if displays is not None and label != name:
+            displays.setdefault(name, label)
     return RootIndex(projects, None, skipped)
 
 
-def root_change(old: bytes, new: bytes) -> RootChange | None:
+def root_change(old: bytes, new: bytes, displays: dict[NormalizedName, str] | None = None) -> RootChange | None:
     """What changed between two root indexes of PyPI's form, at the cost of comparing bytes.
 
     None if one is of another form or unusable, or if so much changed that reading the whole costs less.
+    `displays` is filled as by read_root, of what changed.
     """
     try:
         (old_start, old_end), (start, end) = _flat_array(old), _flat_array(new)
@@ -233,7 +243,7 @@ def root_change(old: bytes, new: bytes) -> RootChange | None:
         gone = _without(old, old_start + 1, old_end - 1, fresh)
         if len(fresh) + len(gone) > _CHANGES_MOST:
             return None
-        changed = _collect(orjson.loads(new[:start] + b"]}").get("meta"), iter([_entries(list(fresh))]))
+        changed = _collect(orjson.loads(new[:start] + b"]}").get("meta"), iter([_entries(list(fresh))]), displays)
         removed = _collect({}, iter([_entries(gone)])).projects
     except (ValueError, AttributeError, PageError):
         return None

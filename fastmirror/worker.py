@@ -11,9 +11,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from fastmirror import logs
+from fastmirror.bodies import Desk
 from fastmirror.channel import Channel
-from fastmirror.fetcher import Desk, Fetcher
+from fastmirror.fetcher import Fetcher
+from fastmirror.filters import Filters
 from fastmirror.lanes import Lanes
+from fastmirror.legacy_names import LegacyNames
 from fastmirror.model import (
     Answer,
     Brought,
@@ -28,8 +31,8 @@ from fastmirror.model import (
     Share,
     Split,
 )
-from fastmirror.project import Bench, ProjectTask
-from fastmirror.reading import LegacyApi
+from fastmirror.project import ProjectTask
+from fastmirror.reading import Bench, LegacyApi
 from fastmirror.sink import SideThread
 from fastmirror.storage import Storage
 
@@ -69,14 +72,25 @@ class Workshop:
 
     def __init__(self, context: Context) -> None:
         settings = context.settings
-        storage = Storage(settings.storage.directory, settings.storage.staging, durable=settings.storage.durability)
+        kept = settings.storage
+        storage = Storage(kept.directory, kept.staging, durable=kept.durability, sets_modes=kept.manage_permissions)
         if not context.plan_only:
             storage.open_desk()
         self.transport = open_transport(settings)
         self.lanes = Lanes(self.transport, _TRIES)
         self._side = SideThread(self.transport.wake)
-        fetcher = Fetcher(Desk(self.lanes, storage, self._side), fresh=context.fresh)
-        self._bench = Bench(context, self.lanes, storage, self._side, fetcher, LegacyApi())
+        self._bench = Bench(
+            context,
+            self.lanes,
+            storage,
+            self._side,
+            Fetcher(
+                Desk(self.lanes, storage, self._side), settings.upstream, fresh=context.fresh, compare=kept.compare
+            ),
+            LegacyApi(),
+            Filters(settings.filters),
+            LegacyNames(storage, context.tree) if kept.clean_legacy_names else None,
+        )
         self._queue: deque[Job] = deque()
         self._answers: list[Answer] = []
         self.unanswered = 0

@@ -39,6 +39,7 @@ class Mirror:
         self.directory = home / "mirror"
         self.master = master
         self.settings: dict[str, str] = dict(DEFAULTS)  # given with every command; a test may change them
+        self.environment: dict[str, str] = {}  # added to every command's; a test may change it
         self._started: list[subprocess.Popen[str]] = []
 
     @property
@@ -99,7 +100,7 @@ class Mirror:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "SYSTEMROOT") if name in os.environ}
-        return {**kept, "HOME": str(self.home), "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+        return {**kept, "HOME": str(self.home), "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT), **self.environment}
 
     def close(self) -> None:
         """End what is still running."""

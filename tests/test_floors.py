@@ -14,22 +14,23 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parents[1] / "fastmirror"
 
 # Bottom to top: a module imports only what stands before it. Not all of them need to exist.
-FLOORS = (
-    *("__init__", "errors", "names", "model", "layout", "ini"),
-    *("filters", "settings", "settings_file"),
-    *("planner", "simple_html", "simple_entry", "simple", "summary"),
-    *("progress", "logs", "bell"),
-    *("transport", "transport.rate", "transport.headers", "transport.poller", "transport.curl", "transport.session"),
-    *("channel",),
-    *("schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
-    *("lanes", "sink", "wheel", "fetcher", "pages", "reading", "project", "worker", "processes", "pool"),
-    *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "mirror", "inquiry"),
-    *("reports", "configuration", "cli", "__main__"),
+_STOREYS = (
+    "__init__ errors names model layout ini",
+    "filters.listing filters.versions filters.releases filters.platforms filters.metadata filters.plugins filters",
+    "filters.requirements filters.configuration settings settings_upstream settings_file",
+    "planner simple_html simple_entry simple legacy summary",
+    "progress logs bell",
+    "transport transport.rate transport.proxies transport.headers transport.poller transport.curl transport.session",
+    "channel",
+    "packing schema state descriptors storage hidden comparison versions legacy_names lock nginx serving upstream",
+    "lanes sink sources bodies wheel fetcher pages reading project worker processes pool",
+    "tree publisher rootindex discovery removal execution mirror inquiry",
+    "reports configuration face commands cli __main__",
 )
+FLOORS = tuple(" ".join(_STOREYS).split())
 
 # Values and logic: the same input gives the same output.
-PURE = {"errors", "names", "model", "layout", "ini", "settings", "settings_file"}
-PURE |= {"planner", "filters", "simple_html", "simple_entry", "simple", "summary", "schema"}
+PURE = set(FLOORS[: FLOORS.index("summary") + 1]) - {"__init__"} | {"schema"}
 IMPURE_IMPORTS = {"os", "io", "socket", "time", "random", "subprocess", "tempfile", "shutil", "threading"}
 IMPURE_IMPORTS |= {"concurrent", "logging", "requests", "sqlite3", "pathlib"}
 
@@ -39,21 +40,21 @@ DOORS = {
     "requests": {"transport.session"},
     "urllib3": {"transport.session"},
     "sqlite3": {"state"},
-    "typer": {"cli"},
+    "typer": {"face", "commands"},
     "tqdm": {"progress"},
     "concurrent_log_handler": {"logs"},
     "multiprocessing": {"processes", "pool"},
     "subprocess": set(),
     "starlette": {"serving"},
     "uvicorn": {"serving"},
-    "orjson": {"simple", "state", "upstream", "reports"},
+    "orjson": {"simple", "packing", "state", "upstream", "reports"},
     "configparser": {"ini", "settings"},
     "ctypes": {"storage"},
     "pickle": {"channel"},
 }
 
 # What only the command line may do.
-FACE = {"cli", "__main__"}
+FACE = {"face", "commands", "cli", "__main__"}
 FACE_CALLS = {"print", "exit", "quit", "sys.exit"}
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
 

@@ -7,6 +7,7 @@ owner that was busy parsing is no reason to blame the upstream.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -264,11 +265,20 @@ class CurlTransport:
         handle.setopt(pycurl.TCP_KEEPALIVE, 1)
         if compressed:
             handle.setopt(pycurl.ENCODING, "gzip")
-        if self._settings.proxy:
-            handle.setopt(pycurl.PROXY, self._settings.proxy)
+        if self._settings.longest_transfer_s is not None:
+            handle.setopt(pycurl.TIMEOUT_MS, math.ceil(self._settings.longest_transfer_s * 1000))
         if self._ca_bundle:
             handle.setopt(pycurl.CAINFO, self._ca_bundle)
+        self._set_proxy(handle)
         return handle
+
+    def _set_proxy(self, handle: pycurl.Curl) -> None:
+        """Said even where there is none: libcurl would look into the environment by itself."""
+        proxy = self._settings.proxy or ""
+        handle.setopt(pycurl.PROXY, proxy)
+        handle.setopt(pycurl.NOPROXY, self._settings.no_proxy)
+        if self._ca_bundle and proxy.startswith("https:"):
+            handle.setopt(pycurl.PROXY_CAINFO, self._ca_bundle)
 
     def _set_credentials(self, handle: pycurl.Curl, url: str) -> None:
         if self._settings.credentials is None:

@@ -6,6 +6,7 @@ SessionTransport serves where pycurl has no wheel: a few threads that only move 
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import selectors
 import threading
@@ -13,11 +14,10 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import requests.adapters
-import requests.utils
 import urllib3
 from requests.auth import HTTPBasicAuth
 
@@ -33,6 +33,7 @@ from fastmirror.transport import (
     is_retryable_status,
     origin,
 )
+from fastmirror.transport.proxies import is_exempt
 from fastmirror.transport.rate import Rate
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Session:
 
     def __init__(self, settings: UpstreamSettings, connections: int = 4) -> None:
         self._settings = settings
+        self._longest_s = settings.longest_transfer_s or math.inf
         self._authorised = origin(settings.master)
         self._session = _Unredirected()
         self._session.trust_env = False
@@ -95,12 +97,13 @@ class Session:
 
     def _get(self, request: Request, is_cancelled: Callable[[], bool], wait: Callable[[], None]) -> Reply:
         url = request.url
+        deadline = time.monotonic() + self._longest_s
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send(url, request)
             target = response.headers.get("location")
             if response.status_code not in _REDIRECTS or not target:
                 with response:
-                    return _take(request, response, self._settings.timeout_s, is_cancelled, wait)
+                    return _take(request, response, self._settings.timeout_s, deadline, is_cancelled, wait)
             response.close()
             target = urljoin(url, target)
             if not target.startswith("https:" if url.startswith("https:") else ("http:", "https:")):
@@ -119,7 +122,7 @@ class Session:
             url,
             headers=headers,
             stream=True,
-            timeout=self._settings.timeout_s,
+            timeout=min(self._settings.timeout_s, self._longest_s),  # of one read; the deadline is looked at between
             allow_redirects=False,
             proxies=self._proxies_for(url),
             auth=auth,
@@ -129,10 +132,11 @@ class Session:
         host = origin(url)
         found = self._proxies.get(host)
         if found is None:
-            if self._settings.proxy:
-                found = {"http": self._settings.proxy, "https": self._settings.proxy}
+            proxy = self._settings.proxy
+            if proxy is None or is_exempt(urlsplit(url).hostname or "", self._settings.no_proxy):
+                found = {}
             else:
-                found = dict(requests.utils.get_environ_proxies(url))
+                found = {"http": proxy, "https": proxy}
             self._proxies[host] = found
         return found
 
@@ -145,6 +149,7 @@ def _take(
     request: Request,
     response: requests.Response,
     window_s: float,
+    deadline: float,
     is_cancelled: Callable[[], bool],
     wait: Callable[[], None],
 ) -> Reply:
@@ -172,11 +177,14 @@ def _take(
                 since, moved = time.monotonic(), 0
         elif request.sink is None:
             chunks.append(chunk)
-        if time.monotonic() - since >= window_s:
+        now = time.monotonic()
+        if now >= deadline:
+            return Reply(request.token, status, headers, b"", "took longer than global-timeout", retryable=True)
+        if now - since >= window_s:
             if moved < LEAST_BYTES_PER_SECOND * window_s:
                 error = f"stalled: {moved} bytes in {window_s:g} s"
                 return Reply(request.token, status, headers, b"", error, retryable=True)
-            since, moved = time.monotonic(), 0
+            since, moved = now, 0
     return Reply(request.token, status, headers, b"".join(chunks), "", is_retryable_status(status))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -201,6 +202,25 @@ def test_an_update_killed_while_pages_are_replaced_never_leaves_a_page_without_i
 
 
 # Any moment
+
+
+def test_a_run_killed_before_the_root_index_is_written_leaves_it_to_the_next_one(mirror, index) -> None:
+    """The rows are recorded, so nothing else is left to do."""
+    index.add_file("six", "six-1.0.tar.gz")
+    assert mirror.run().status == 0
+    indexes = {path: path.read_bytes() for path in (mirror.web / "simple").glob("index.*")}
+    index.add_file("idna", "idna-1.0.tar.gz")
+    assert mirror.run().status == 0
+    for path, content in indexes.items():
+        path.unlink()
+        path.write_bytes(content)
+    (mirror.web / "simple/index.v1_html").unlink()
+    (mirror.web / "simple/index.v1_html").hardlink_to(mirror.web / "simple/index.html")
+    with sqlite3.connect(mirror.directory / ".fastmirror/state.sqlite") as state:
+        state.execute("update meta set value = '0' where key = 'clean'")
+        state.execute("delete from meta where key in ('index_json', 'index_html')")
+    state.close()
+    finish(mirror, index)
 
 
 def kill_at_request(mirror: Mirror, index: FakeIndex, number: int, layout: Layout) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import end_group
 from tests.fakes import faults
-from tests.published import Watch, filenames, page, page_file, root, stored
+from tests.processes import group_lives, until
+from tests.published import Watch, filenames, page, page_file, root, stamps, stored, written
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
@@ -57,6 +60,11 @@ def leave_out(*names: str) -> Callable[[dict[str, Any]], None]:
 def last_run(mirror: Mirror) -> dict[str, int]:
     found: dict[str, int] = json.loads(mirror.run("--json", command="status").stdout)["last_run"]
     return found
+
+
+def kept_aside(mirror: Mirror) -> set[str]:
+    """Names of the files that are hidden."""
+    return {path.name for path in (mirror.directory / ".fastmirror/hidden").rglob("*") if path.is_file()}
 
 
 # Projects that are gone
@@ -212,7 +220,7 @@ def test_an_empty_or_broken_root_index_removes_nothing(body: bytes, mirror: Mirr
 
 
 @pytest.mark.parametrize("dialect", ["json", "json-no-serials"])
-def test_a_quarantined_project_is_hidden_and_its_files_are_unlinked_at_once(
+def test_a_quarantined_project_is_hidden_at_once_and_its_files_are_kept(
     dialect: Dialect, mirror: Mirror, index: FakeIndex
 ) -> None:
     index.dialect = dialect
@@ -225,21 +233,283 @@ def test_a_quarantined_project_is_hidden_and_its_files_are_unlinked_at_once(
     assert document["files"] == []
     assert document["project-status"] == {"status": "quarantined", "reason": "malware <here>"}
     assert not [name for name in stored(mirror) if name.startswith("bad")]
+    assert kept_aside(mirror) == {"bad-1.0-py3-none-any.whl", "bad-1.0-py3-none-any.whl.metadata"}
+    assert mirror.status()["hidden"] == 2
     assert problems(mirror, index) == []
 
 
-def test_a_cleared_quarantine_brings_the_project_back(mirror: Mirror, index: FakeIndex) -> None:
+@pytest.mark.parametrize("dialect", ["json", "json-no-serials"])
+def test_a_cleared_quarantine_brings_the_project_back_without_a_transfer(
+    dialect: Dialect, each_layout: Mirror, index: FakeIndex
+) -> None:
+    mirror, index.dialect = each_layout, dialect
     fill(index, "bad", "six")
     succeed(mirror.run())
     index.quarantine("bad")
     succeed(mirror.run())
+    before = stamps(mirror.web)
+    index.clear_requests()
+    succeed(mirror.run())
+    assert index.paths("/packages/") == []
+    assert dialect != "json" or index.paths() == ["/simple/"]
+    assert written(before, stamps(mirror.web)) == set()
+    index.clear_quarantine("bad")
+    succeed(mirror.run())
+    assert index.paths("/packages/") == []
+    assert kept_aside(mirror) == set()
+    assert mirror.status()["hidden"] == 0
+    assert list(root(mirror)["projects"]) == ["bad", "six"]
+    assert filenames(mirror, "bad") == ["bad-1.0-py3-none-any.whl"]
+    assert problems(mirror, index) == []
+
+
+def test_the_only_project_of_a_mirror_comes_back_from_quarantine_without_a_transfer(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    """Nothing is under web/packages then, and yet not everything is to be fetched."""
+    fill(index, "bad")
+    index.add_project("empty")
+    succeed(mirror.run())
+    index.quarantine("bad")
+    succeed(mirror.run())
+    assert stored(mirror) == set()
+    index.clear_quarantine("bad")
+    index.clear_requests()
+    succeed(mirror.run())
+    assert index.paths("/packages/") == []
+    assert problems(mirror, index) == []
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_while_a_quarantine_lasts_no_run_shows_a_file(allowed: bool, mirror: Mirror, index: FakeIndex) -> None:
+    """Also where the project is asked for in every run."""
+    if allowed:
+        mirror.settings |= {"plugins.enabled": "allowlist_project", "allowlist.packages": "bad\nsix"}
+    fill(index, "bad", "six")
+    succeed(mirror.run())
+    place = next((mirror.web / "packages").rglob("bad-1.0-py3-none-any.whl"))
+    index.quarantine("bad")
+    succeed(mirror.run())
+    place.parent.mkdir(parents=True, exist_ok=True)
+    watch = Watch([place.parent])
+    succeed(mirror.run("--force-check"))
+    (place.parent / "end").touch()
+    (place.parent / "end").unlink()
+    assert watch.events() == [("gone", "end")]
+    watch.close()
+    assert kept_aside(mirror) == {place.name, f"{place.name}.metadata"}
+
+
+def test_a_hidden_file_that_rotted_is_fetched_again(each_layout: Mirror, index: FakeIndex) -> None:
+    fill(index, "bad", "six")
+    succeed(each_layout.run())
+    index.quarantine("bad")
+    succeed(each_layout.run())
+    for path in (each_layout.directory / ".fastmirror/hidden").rglob("bad*"):
+        if path.is_file():
+            path.write_bytes(b"x" * path.stat().st_size)
+    index.clear_quarantine("bad")
+    each_layout.run()
+    succeed(each_layout.run("--retry-failed", set=AT_ONCE))
+    assert problems(each_layout, index, leftovers=True) == []
+
+
+def test_a_quarantined_projects_shared_file_stays_for_the_other(each_layout: Mirror, index: FakeIndex) -> None:
+    for name in ("bad", "good"):
+        index.add_file(
+            name, "shared-1.0-py3-none-any.whl", metadata=METADATA, upload_time="2024-05-06T07:08:09.101112Z"
+        )
+    succeed(each_layout.run())
+    index.quarantine("bad")
+    succeed(each_layout.run())
+    assert problems(each_layout, index) == []
+    assert kept_aside(each_layout) == set()
+
+
+def test_what_a_project_dropped_before_its_quarantine_goes_at_once(mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "bad", "six")
+    index.add_file("bad", "bad-2.0.tar.gz")
+    succeed(mirror.run())
+    index.remove_file("bad", "bad-2.0.tar.gz")
+    succeed(mirror.run())
+    assert "bad-2.0.tar.gz" in stored(mirror)
+    index.quarantine("bad")
+    succeed(mirror.run())
+    assert not [name for name in stored(mirror) if name.startswith("bad")]
+    assert kept_aside(mirror) == {"bad-1.0-py3-none-any.whl", "bad-1.0-py3-none-any.whl.metadata"}
+
+
+def test_a_quarantined_release_leaves_its_page_and_comes_back_within_its_grace(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    fill(index, "six")
+    file = index.add_file("six", "six-2.0-py3-none-any.whl", metadata=METADATA)
+    succeed(mirror.run())
+    index.remove_file("six", file.filename, keep_content=True)
+    succeed(mirror.run())
+    assert filenames(mirror, "six") == ["six-1.0-py3-none-any.whl"]
+    index.catalogue.add_file("six", file)
+    index.clear_requests()
+    succeed(mirror.run())
+    assert filenames(mirror, "six") == ["six-1.0-py3-none-any.whl", "six-2.0-py3-none-any.whl"]
+    assert index.paths("/packages/") == []
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_a_run_killed_while_it_hides_leaves_whole_pages_and_the_next_one_goes_on(
+    cleared: bool, mirror: Mirror, index: FakeIndex
+) -> None:
+    names = [f"p{number}" for number in range(8)]
+    fill(index, *names, "six")
+    succeed(mirror.run())
+    for name in names:
+        index.quarantine(name)
+    if cleared:
+        succeed(mirror.run())
+        for name in names:
+            index.clear_quarantine(name)
+    process = mirror.start()
+    until(lambda: bool(kept_aside(mirror)) is not cleared or process.poll() is not None, "files are on their way")
+    end_group(process, signal.SIGKILL)
+    process.communicate()
+    until(lambda: not group_lives(process.pid), "all processes of the run are gone")
+    assert check_tree(mirror.web, "hashed", settled=False) == []
+    if cleared:
+        index.clear_requests()
+    succeed(mirror.run())
+    succeed(mirror.run())
+    assert problems(mirror, index) == []
+    assert len(kept_aside(mirror)) == (0 if cleared else 16)
+    assert not cleared or index.paths("/packages/") == []
+
+
+def test_a_run_killed_between_the_page_of_a_quarantine_and_its_files_hides_them_in_the_next(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    fill(index, "bad", "six")
+    index.add_project("slow")
+    succeed(mirror.run())
+    index.quarantine("bad")
+    index.touch("slow")
+    gate = index.gate("/simple/slow/")
+    process = mirror.start(set={"timeout": "60"})
+    gate.wait()
+    until(lambda: not filenames(mirror, "bad"), "the page is out")
+    end_group(process, signal.SIGKILL)
+    process.communicate()
+    until(lambda: not group_lives(process.pid), "all processes of the run are gone")
+    gate.open()
+    assert check_tree(mirror.web, "hashed", settled=False) == []
+    assert "bad-1.0-py3-none-any.whl" in stored(mirror)
+    succeed(mirror.run())
+    assert problems(mirror, index) == []
+    assert "bad-1.0-py3-none-any.whl" in kept_aside(mirror)
+
+
+# removed-projects
+
+
+def test_hide_keeps_what_upstream_removed_aside_and_brings_it_back_without_a_transfer(
+    each_layout: Mirror, index: FakeIndex
+) -> None:
+    each_layout.settings["removed-projects"] = "hide"
+    fill(index, "gone", "six")
+    succeed(each_layout.run())
+    (file,) = index.projects()["gone"].files
+    index.remove_project("gone")
+    succeed(each_layout.run())
+    assert problems(each_layout, index) == []
+    assert kept_aside(each_layout) == {file.filename, f"{file.filename}.metadata"}
+    assert last_run(each_layout)["removed"] == 1
+    index.catalogue.add_file("gone", file)
+    index.clear_requests()
+    succeed(each_layout.run())
+    assert index.paths("/packages/") == []
+    assert problems(each_layout, index) == []
+
+
+def test_keep_serves_what_upstream_removed_asks_once_and_says_so(mirror: Mirror, index: FakeIndex) -> None:
+    mirror.settings |= {"removed-projects": "keep", "max-removals": "0"}
+    fill(index, "gone", "six")
+    succeed(mirror.run())
+    index.remove_project("gone")
+    index.clear_requests()
+    succeed(mirror.run(set=AT_ONCE))
+    assert index.paths() == ["/simple/", "/simple/gone/"]
+    assert list(root(mirror)["projects"]) == ["gone", "six"]
+    assert filenames(mirror, "gone") == ["gone-1.0-py3-none-any.whl"]
+    assert mirror.status()["kept"] == 1
+    assert "kept: 1 project that upstream removed" in mirror.run(command="status").stdout
     index.clear_requests()
     succeed(mirror.run())
     assert index.paths() == ["/simple/"]
-    index.clear_quarantine("bad")
+    mirror.settings |= {"removed-projects": "delete", "max-removals": "1"}
+    succeed(mirror.run(set=AT_ONCE))
+    assert problems(mirror, index) == []
+
+
+def test_a_quarantined_project_that_is_removed_at_last_takes_its_hidden_files_along(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    index.dialect = "json-no-serials"
+    fill(index, "bad", "six")
     succeed(mirror.run())
-    assert list(root(mirror)["projects"]) == ["bad", "six"]
-    assert filenames(mirror, "bad") == ["bad-1.0-py3-none-any.whl"]
+    index.quarantine("bad")
+    succeed(mirror.run())
+    index.remove_project("bad")
+    succeed(mirror.run(set=AT_ONCE))
+    assert kept_aside(mirror) == set()
+    assert problems(mirror, index) == []
+
+
+# Listed, and not there
+
+
+def test_a_listed_project_without_a_page_is_gone_upstream_and_asked_for_when_its_serial_changes(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    fill(index, "ghost", "six")
+    index.fault("/simple/ghost/", faults.status(404))
+    done = mirror.run()
+    succeed(done)
+    assert "1 gone upstream" in done.stdout
+    assert (mirror.directory / "status").read_text() == str(index.serial)
+    index.touch("six")
+    index.clear_requests()
+    succeed(mirror.run())
+    assert index.paths("/simple/ghost/") == []
+    index.clear_faults()
+    index.touch("ghost")
+    succeed(mirror.run())
+    assert problems(mirror, index) == []
+
+
+def test_a_listed_project_that_was_published_is_removed_when_it_was_not_there_twice(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    fill(index, "ghost", "six")
+    succeed(mirror.run())
+    index.touch("ghost")
+    index.fault("/simple/ghost/", faults.status(404))
+    done = mirror.run(set=AT_ONCE)
+    assert done.status == 1
+    assert "  ghost: page: HTTP status 404, though the root index lists it" in done.stdout
+    assert filenames(mirror, "ghost") == ["ghost-1.0-py3-none-any.whl"]
+    done = mirror.run(set={**AT_ONCE, "max-removals": "0"})
+    assert done.status == 4
+    assert "held back by the deletion guard: 1 project (hint: --set max-removals=1)" in done.stdout
+    succeed(mirror.run(set=AT_ONCE))
+    assert list(root(mirror)["projects"]) == ["six"]
+    assert problems(mirror, index, absent=["ghost"]) == []
+
+
+def test_a_listed_project_that_was_not_there_once_is_mirrored_when_it_is_back(mirror: Mirror, index: FakeIndex) -> None:
+    fill(index, "ghost", "six")
+    succeed(mirror.run())
+    index.touch("ghost")
+    index.fault("/simple/ghost/", faults.status(404), times=1)
+    assert mirror.run(set=AT_ONCE).status == 1
+    succeed(mirror.run(set=AT_ONCE))
     assert problems(mirror, index) == []
 
 
@@ -436,12 +706,13 @@ def test_a_narrowed_run_removes_nothing_else(arguments: tuple[str, ...], mirror:
     assert problems(mirror, index) == []
 
 
-def test_an_allowlist_of_names_removes_what_upstream_removed_and_nothing_else(mirror: Mirror, index: FakeIndex) -> None:
+def test_an_allowlist_of_names_removes_what_upstream_removed_and_what_it_does_not_name(
+    mirror: Mirror, index: FakeIndex
+) -> None:
     fill(index, "a", "b", "c")
     succeed(mirror.run())
-    for name in ("a", "c"):
-        index.remove_project(name)
+    index.remove_project("a")
     mirror.settings |= {"plugins.enabled": "allowlist_project", "allowlist.packages": "a\nb"}
     succeed(mirror.run(set=AT_ONCE))
-    assert list(root(mirror)["projects"]) == ["b", "c"]
-    assert filenames(mirror, "c") == ["c-1.0-py3-none-any.whl"]
+    assert list(root(mirror)["projects"]) == ["b"]
+    assert problems(mirror, index, absent=["c"]) == []

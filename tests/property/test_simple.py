@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fastmirror.errors import PageError
 from fastmirror.layout import unsafe_filename
+from fastmirror.legacy import complete, read_document, saved
 from fastmirror.model import Page
 from fastmirror.names import NormalizedName
 from fastmirror.simple import (
@@ -22,7 +23,6 @@ from fastmirror.simple import (
     render_index_html,
     render_index_json,
     render_json,
-    with_legacy,
 )
 from fastmirror.simple_html import parse_html_index
 from tests.property.strategies import hostile_pages, html_texts, json_values, markup, pages, texts
@@ -175,7 +175,9 @@ def test_no_json_value_raises_anything_but_a_page_error(document: Any, accept_un
 def test_no_legacy_document_raises_anything_but_a_page_error(document: Any) -> None:
     page = Page(SIX, None, "active", [], [], {})
     try:
-        with_legacy(page, encoded(document))
+        read = read_document(encoded(document), SIX)
+        complete(page, read, "md5")
+        saved(read)
     except PageError as error:
         check_error(error)
 

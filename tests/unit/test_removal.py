@@ -10,8 +10,10 @@ import pytest
 from fastmirror.layout import Layout, PageFormat, Tree, page_paths
 from fastmirror.model import Outcome, StoredFile
 from fastmirror.names import NormalizedName
-from fastmirror.removal import free_disputed, retract, unlink_doomed
-from fastmirror.state import RecordedJob, State, pack_files
+from fastmirror.packing import pack_files
+from fastmirror.removal import Leaving, free_disputed, retract, unlink_doomed
+from fastmirror.schema import RecordedJob
+from fastmirror.state import State
 from fastmirror.storage import Storage
 
 if TYPE_CHECKING:
@@ -141,7 +143,7 @@ def test_a_retracted_project_leaves_the_index_then_its_page_and_its_files_wait(p
     def write_index() -> None:
         seen.append(([name for name, _ in place.state.listed()], [place.holds(path) for path in pages]))
 
-    retract([Outcome(A, "gone", dropped=(FILE.path, METADATA))], place.state, place.storage, tree, NOW, write_index)
+    retract([Leaving(A, "gone upstream", hide=False)], place.state, place.storage, tree, NOW, write_index)
     assert seen == [([B], [True, True, True])]
     assert not any(map(place.holds, pages))
     assert not (Path(place.storage.web) / "simple/a").exists()

@@ -167,6 +167,7 @@ def test_a_plan_as_json_has_the_fields_by_name() -> None:
         "bytes": None,
         "complete": True,
         "failed": 0,
+        "denied": [],
     }
 
 

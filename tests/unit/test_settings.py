@@ -16,7 +16,8 @@ from fastmirror.errors import SettingsError
 from fastmirror.ini import read_ini
 from fastmirror.layout import Layout, PageFormat
 from fastmirror.settings import Settings, fingerprint
-from fastmirror.settings_file import _SUPPORTED, DEFAULT_CONFIGURATION, DEFAULT_MASTER, parse_settings
+from fastmirror.settings_file import _SUPPORTED, DEFAULT_CONFIGURATION, parse_settings
+from fastmirror.settings_upstream import DEFAULT_MASTER
 
 
 def mirror(*lines: str, **overrides: str) -> Settings:

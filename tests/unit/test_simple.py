@@ -9,6 +9,7 @@ import pytest
 from pypi_simple import IndexPage, ProjectPage
 
 from fastmirror.errors import PageError
+from fastmirror.legacy import complete, read_document
 from fastmirror.model import File, Page
 from fastmirror.names import NormalizedName
 from fastmirror.simple import (
@@ -20,7 +21,6 @@ from fastmirror.simple import (
     render_index_json,
     render_json,
     versions_of,
-    with_legacy,
 )
 from fastmirror.simple_html import parse_html_index
 
@@ -485,6 +485,10 @@ def test_versions_are_told_by_wheels_and_source_distributions() -> None:
 
 def legacy(*files: object, **keys: Any) -> bytes:
     return orjson.dumps({"info": {"name": "Six"}, "last_serial": 9, "releases": {"1.0": files}, "urls": []} | keys)
+
+
+def with_legacy(page: Page, document: bytes) -> Page:
+    return complete(page, read_document(document, SIX))
 
 
 LEGACY_FILE = {

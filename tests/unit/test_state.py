@@ -9,7 +9,9 @@ import pytest
 from fastmirror.errors import StorageError
 from fastmirror.model import Known, Outcome, StoredFile
 from fastmirror.names import NormalizedName
-from fastmirror.state import FailingProject, RecordedJob, State, Totals, pack_files, unpack_files
+from fastmirror.packing import pack_files, unpack_files
+from fastmirror.schema import RecordedJob
+from fastmirror.state import FailingProject, State, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -180,13 +182,13 @@ def test_a_project_without_a_page_is_not_listed(state):
     assert list(state.listed()) == []
 
 
-def test_an_unlisted_project_is_still_held(state):
+def test_an_unlisted_project_is_still_held_and_no_serial_of_it_counts(state):
     record(state, published(SIX))
     record(state, published(PIP))
     with state.transaction():
         state.unlist([SIX])
     assert list(state.listed()) == [(PIP, 5)]
-    assert dict(state.every_serial()) == {SIX: 5, PIP: 5}
+    assert dict(state.every_serial()) == {SIX: None, PIP: 5}
 
 
 def test_a_project_wanted_by_name_stays_wanted(state):
@@ -284,10 +286,12 @@ def test_doomed_files_wait_for_the_end_of_their_grace(state):
     assert state.totals().doomed == 1
 
 
-def test_what_quarantine_hides_has_no_grace(state):
+def test_what_quarantine_hides_is_noted_and_what_was_dropped_before_has_no_grace(state):
     with state.transaction():
+        state.doom([published(dropped=("packages/0ef/six-0.9.whl",))], NOW)
         state.doom([published(dropped=(WHEEL.path,), hidden=True)], NOW)
-    assert state.doomed_before(0) == [(WHEEL.path, "six")]
+    assert state.doomed_before(0) == [("packages/0ef/six-0.9.whl", "six")]
+    assert (state.totals().doomed, state.totals().hidden) == (1, 1)
 
 
 def test_a_file_that_is_doomed_again_keeps_the_earlier_time(state):

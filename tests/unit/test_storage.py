@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastmirror.descriptors import hash_descriptor, write_all
 from fastmirror.errors import SettingsError, StorageError
-from fastmirror.storage import Digest, Storage, hash_descriptor, write_all
+from fastmirror.storage import Digest, Storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -331,7 +332,7 @@ def test_a_partial_belongs_to_one_process_at_a_time(storage, tmp_path):
     """Its bytes stay as they are while another is at it, and it is free when that one is dead."""
     code = (
         "import sys, os\n"
-        "from fastmirror.storage import Storage, write_all\n"
+        "from fastmirror.descriptors import write_all\nfrom fastmirror.storage import Storage\n"
         "storage = Storage(sys.argv[1], None, durable=False)\n"
         f"descriptor, _ = storage.open_partial({SHA!r}, create=True)\n"
         "write_all(descriptor, b'theirs')\n"

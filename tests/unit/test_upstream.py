@@ -27,6 +27,7 @@ from fastmirror.upstream import (
 )
 
 if TYPE_CHECKING:
+    from fastmirror.names import NormalizedName
     from fastmirror.settings import UpstreamSettings
 
 MASTER = "https://index.example"
@@ -69,7 +70,7 @@ def test_pages_have_the_urls_that_the_specification_gives_them():
     ("dialect", "json_first", "html"), [(None, True, True), (Dialect.JSON, True, False), (Dialect.HTML, False, True)]
 )
 def test_the_root_index_is_asked_for_in_the_dialect_of_its_upstream(dialect, json_first, html):
-    request = root_request(MASTER, dialect, "")
+    request = root_request(MASTER, dialect, "", 100)
     assert request.url == PAGE_URL
     (accept,) = request.headers
     assert (JSON in accept, "html" in accept) == (json_first, html)
@@ -77,7 +78,7 @@ def test_the_root_index_is_asked_for_in_the_dialect_of_its_upstream(dialect, jso
 
 
 def test_the_root_index_is_asked_for_again_only_if_it_is_another():
-    assert 'If-None-Match: "e"' in root_request(MASTER, Dialect.JSON, '"e"').headers
+    assert 'If-None-Match: "e"' in root_request(MASTER, Dialect.JSON, '"e"', 100).headers
 
 
 # What is answered
@@ -373,3 +374,17 @@ def test_a_netrc_that_cannot_be_read_is_the_operators_to_mend(tmp_path, text):
     with pytest.raises(SettingsError, match="netrc cannot be read") as caught:
         with_netrc(upstream(netrc=str(path)))
     assert "secret" not in str(caught.value)
+
+
+def test_names_as_upstream_writes_them_are_told_where_they_differ_and_only_if_asked():
+    old, new = root(("Six", 1), ("pip", 2)), root(("Six", 1), ("pip", 2), ("Zope.Interface", 3))
+    displays: dict[NormalizedName, str] = {}
+    whole = read_root(new, Dialect.JSON, PAGE_URL, displays)
+    assert displays == {"six": "Six", "zope-interface": "Zope.Interface"}
+    assert whole == read_root(new, Dialect.JSON, PAGE_URL)
+    changed: dict[NormalizedName, str] = {}
+    assert root_change(old, new, changed) == root_change(old, new)
+    assert changed == {"zope-interface": "Zope.Interface"}
+    from_html: dict[NormalizedName, str] = {}
+    read_root(b'<a href="/simple/Zope.Interface/">Zope.Interface</a>', Dialect.HTML, PAGE_URL, from_html)
+    assert from_html == {"zope-interface": "Zope.Interface"}

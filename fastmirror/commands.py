@@ -1,0 +1,236 @@
+"""The commands: parse, call, show. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastmirror import logs
+from fastmirror.configuration import project_names
+from fastmirror.errors import SettingsError
+from fastmirror.face import (
+    LOOK_STATUSES,
+    RUN_STATUSES,
+    AllowEmpty,
+    AsJson,
+    Directory,
+    Master,
+    Projects,
+    Sets,
+    answering,
+    app,
+    load_settings,
+    show,
+)
+from fastmirror.progress import open_progress
+
+if TYPE_CHECKING:
+    from fastmirror.layout import Tree
+    from fastmirror.mirror import RunOptions
+    from fastmirror.settings import Settings
+
+__all__ = ["app"]
+
+_logger = logging.getLogger("fastmirror.cli")
+
+
+@app.command(epilog=RUN_STATUSES)
+@answering
+def mirror(
+    context: typer.Context,
+    *,
+    directory: Directory = None,
+    master: Master = None,
+    project: Projects = None,
+    sets: Sets = None,
+    allow_empty: AllowEmpty = False,
+    force_check: Annotated[
+        bool, typer.Option("--force-check", help="Plan every project anew and verify every file.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed projects again now, due or not.")
+    ] = False,
+    max_time: Annotated[
+        float | None,
+        typer.Option("--max-time", metavar="SECONDS", min=0, help="Stop in good order after so long."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as plan does.")] = False,
+) -> int:
+    """Bring the mirror up to date with its upstream: one run."""
+    projects = project_names(project)
+    settings = load_settings(
+        context.obj.configuration, directory=directory, master=master, sets=sets, allow_empty=allow_empty
+    )
+    from fastmirror.mirror import RunOptions
+
+    options = RunOptions(
+        projects=projects,
+        force_check=force_check,
+        retry_failed=retry_failed,
+        max_time_s=max_time,
+        dry_run=dry_run,
+        debug=context.obj.debug,
+    )
+    if dry_run:
+        return _plan(settings, options, with_files=False, as_json=False)
+    return _run(context, settings, options)
+
+
+@app.command(epilog=RUN_STATUSES)
+@answering
+def sync(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="The projects.")],
+    *,
+    skip_simple_root: Annotated[
+        bool, typer.Option("--skip-simple-root", help="Leave the root index as it is.")
+    ] = False,
+    directory: Directory = None,
+    master: Master = None,
+    sets: Sets = None,
+    allow_empty: AllowEmpty = False,
+) -> int:
+    """Bring these projects up to date now."""
+    projects = project_names(names)
+    settings = load_settings(
+        context.obj.configuration, directory=directory, master=master, sets=sets, allow_empty=allow_empty
+    )
+    from fastmirror.mirror import RunOptions
+
+    return _run(context, settings, RunOptions(projects=projects, skip_root=skip_simple_root, debug=context.obj.debug))
+
+
+@app.command(epilog=RUN_STATUSES)
+@answering
+def plan(
+    context: typer.Context,
+    *,
+    files: Annotated[bool, typer.Option("--files", help="Fetch the pages too, to tell files and bytes.")] = False,
+    as_json: AsJson = False,
+    project: Projects = None,
+    directory: Directory = None,
+    master: Master = None,
+    sets: Sets = None,
+    allow_empty: AllowEmpty = False,
+) -> int:
+    """Show what a run would do, and change nothing."""
+    projects = project_names(project)
+    settings = load_settings(
+        context.obj.configuration, directory=directory, master=master, sets=sets, allow_empty=allow_empty
+    )
+    from fastmirror.mirror import RunOptions
+
+    options = RunOptions(projects=projects, dry_run=True)
+    return _plan(settings, options, with_files=files, as_json=as_json)
+
+
+@app.command(
+    epilog="Exit status: 0 the last run did all it had to do; 1 it did not, or projects are failing, or a"
+    " default configuration was just written; 2 settings, or no mirror there."
+)
+@answering
+def status(context: typer.Context, *, as_json: AsJson = False, directory: Directory = None, sets: Sets = None) -> int:
+    """Show how complete and fresh the mirror is, and what failed."""
+    settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
+    _require_mirror(settings)
+    from fastmirror import reports
+    from fastmirror.inquiry import read_status
+
+    reached = read_status(settings)
+    show(reports.status_json(reached) if as_json else reports.status_text(reached))
+    return 0 if reports.is_complete(reached) else 1
+
+
+@app.command(epilog=LOOK_STATUSES)
+@answering
+def nginx(
+    context: typer.Context,
+    *,
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where nginx is to listen.")
+    ] = "127.0.0.1:8080",
+    directory: Directory = None,
+    sets: Sets = None,
+) -> int:
+    """Print a complete nginx configuration for this mirror."""
+    settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
+    tree = _tree(settings)
+    from fastmirror.nginx import nginx_configuration
+
+    text = nginx_configuration(settings.storage.directory, tree, listen=listen, root_uri=settings.pages.root_uri)
+    show(text.rstrip("\n"))
+    return 0
+
+
+@app.command(epilog=f"{LOOK_STATUSES[:-1]}; 130, 143 interrupted.")
+@answering
+def serve(
+    context: typer.Context,
+    *,
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")] = 8080,
+    directory: Directory = None,
+    sets: Sets = None,
+) -> int:
+    """Serve this mirror, for a laptop or a test."""
+    settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
+    tree = _tree(settings)
+    from fastmirror.serving import serve as serve_until_interrupted
+
+    address = f"[{host}]" if ":" in host else host
+    show(f"pip install --index-url http://{address}:{port}/simple/ PROJECT")
+    serve_until_interrupted(settings.storage.directory, tree, host, port)
+    return 0
+
+
+def _run(context: typer.Context, settings: Settings, options: RunOptions) -> int:
+    from fastmirror import reports
+    from fastmirror.mirror import run_mirror
+
+    if settings.storage.manage_permissions:
+        os.umask(0o022)
+    progress = open_progress(sys.stderr)
+    try:
+        logs.set_up(settings.storage.directory, settings.log, debug=context.obj.debug, emit=progress.note)
+        _warn(settings)
+        summary = run_mirror(settings, options, progress)
+    finally:
+        progress.close()
+    show(reports.summary_text(summary))
+    return summary.exit_status
+
+
+def _plan(settings: Settings, options: RunOptions, *, with_files: bool, as_json: bool) -> int:
+    from fastmirror import reports
+    from fastmirror.inquiry import plan_run
+
+    _warn(settings)
+    progress = open_progress(sys.stderr)
+    try:
+        planned = plan_run(settings, options, with_files=with_files, progress=progress)
+    finally:
+        progress.close()
+    show(reports.plan_json(planned) if as_json else reports.plan_text(planned))
+    return 1 if planned.failed else 0
+
+
+def _tree(settings: Settings) -> Tree:
+    _require_mirror(settings)
+    from fastmirror.inquiry import open_tree
+
+    return open_tree(settings)
+
+
+def _require_mirror(settings: Settings) -> None:
+    directory = settings.storage.directory
+    if not any(os.path.exists(os.path.join(directory, part)) for part in ("web", ".fastmirror/state.sqlite")):
+        raise SettingsError(f"there is no mirror here (directory): {directory!r}")
+
+
+def _warn(settings: Settings) -> None:
+    for warning in settings.warnings:
+        _logger.warning("%s", warning)

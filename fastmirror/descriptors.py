@@ -1,0 +1,48 @@
+"""Plain work on descriptors and directories, below everything that knows what a mirror is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_READ_BYTES = 1 << 20
+
+
+class Hash(Protocol):
+    """A digest in the making."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Take more bytes."""
+
+
+def make_directory(path: str) -> None:
+    """As os.makedirs, which looks for each parent first; here most parents are there, and most leaves are not."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return  # another process was first
+    except FileNotFoundError:
+        make_directory(path.rpartition("/")[0] or "/")
+        make_directory(path)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte; the kernel may take fewer at a time than it is given."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, data[written:])
+
+
+def hash_descriptor(descriptor: int, digests: Sequence[Hash]) -> int:
+    """Feed an open file, from where it stands to its end, to these digests; return its bytes."""
+    size = 0
+    buffer = bytearray(_READ_BYTES)
+    view = memoryview(buffer)
+    while count := os.readv(descriptor, [buffer]):
+        for digest in digests:
+            digest.update(view[:count])
+        size += count
+    return size

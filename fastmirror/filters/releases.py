@@ -1,0 +1,112 @@
+"""Filters of versions: each says which of a project's versions stay."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from packaging.specifiers import SpecifierSet
+
+from fastmirror.filters.versions import parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from packaging.version import Version
+
+    from fastmirror.model import File
+
+    Releases = Mapping[str, Sequence[File]]
+    Keep = Callable[[Releases], set[str]]  # the versions that stay
+
+
+class Latest(NamedTuple):
+    """How many of the newest versions stay, and what newest means."""
+
+    keep: int
+    sort_by: Literal["version", "time"]
+
+
+def listed(specifiers: Sequence[str]) -> Keep:
+    """Only versions that one of these specifiers contains, pre-releases too; what is no version goes."""
+    sets = [SpecifierSet(text) for text in specifiers]
+
+    def keep(releases: Releases) -> set[str]:
+        return {name for name in releases if (version := parsed(name)) is not None and _contains(sets, version)}
+
+    return keep
+
+
+def unlisted(specifiers: Sequence[str]) -> Keep:
+    """All but the versions that one of these specifiers contains, pre-releases too; what is no version stays."""
+    sets = [SpecifierSet(text) for text in specifiers]
+
+    def keep(releases: Releases) -> set[str]:
+        return {name for name in releases if (version := parsed(name)) is None or not _contains(sets, version)}
+
+    return keep
+
+
+def _contains(sets: Sequence[SpecifierSet], version: Version) -> bool:
+    return any(specifiers.contains(version, prereleases=True) for specifiers in sets)
+
+
+def unmatched(patterns: Sequence[re.Pattern[str]]) -> Keep:
+    """All but the versions whose text one of these patterns matches from its beginning."""
+    return lambda releases: {name for name in releases if not any(pattern.match(name) for pattern in patterns)}
+
+
+_PRERELEASES = re.compile(r".+(?:rc\d+|a(?:lpha)?\d+|b(?:eta)?\d+|dev\d+)$")
+
+
+def final(releases: Releases) -> set[str]:
+    """All but pre-releases: those of PEP 440, and what ends like one (rc1, a1, alpha1, b1, beta1, dev1)."""
+    return {
+        name
+        for name in releases
+        if not ((version := parsed(name)) is not None and version.is_prerelease) and not _PRERELEASES.match(name)
+    }
+
+
+def latest(how: Latest) -> Keep:
+    """The newest so many, by version or by the time of their first file, and always the one that PyPI shows.
+
+    By version, what is no version of PEP 440 goes; by time, a version without files or times is the oldest.
+    """
+
+    def keep(releases: Releases) -> set[str]:
+        if how.sort_by == "time":
+            if how.keep > len(releases):
+                return set(releases)
+            names = sorted(releases, key=lambda name: _first_upload(releases[name]), reverse=True)[: how.keep]
+        else:
+            pairs = [(version, name) for name in releases if (version := parsed(name)) is not None]
+            names = [name for _, name in sorted(pairs, reverse=True)[: how.keep]]
+        shown = shown_version(releases)
+        if shown is not None and shown not in names:
+            names[how.keep - 1 :] = [shown]
+        return set(names)
+
+    return keep
+
+
+def _first_upload(files: Sequence[File]) -> str:
+    return min((time for file in files if type(time := file.keys.get("upload-time")) is str), default="")
+
+
+def shown_version(releases: Releases) -> str | None:
+    """The version that PyPI shows as a project's own: not yanked, then final, then the greatest; None of none.
+
+    Versions that are none of PEP 440 come before all others, in the page's order.
+    """
+    best: tuple[tuple[object, ...], str] | None = None
+    for place, (name, files) in enumerate(releases.items()):
+        version = parsed(name)
+        is_yanked = bool(files) and all(file.keys.get("yanked") for file in files)
+        if version is None:
+            rank: tuple[object, ...] = (not is_yanked, False, place)
+        else:
+            rank = (not is_yanked, True, not version.is_prerelease, version)
+        if best is None or rank > best[0]:
+            best = rank, name
+    return best[1] if best else None

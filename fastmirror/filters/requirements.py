@@ -1,0 +1,185 @@
+"""Lists of requirements as they exist in the field: requirements files, ``uv.lock``, ``pylock.toml``. Pure.
+
+Of a requirements file (pip's documentation, "Requirements File Format") the names and the specifiers count;
+``-r`` adds another file, ``-c`` narrows what is named; hashes, extras and markers are read over; addresses
+and paths are skipped with a warning. Files are read by a function that is handed in.
+"""
+
+from __future__ import annotations
+
+import codecs
+import posixpath
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from fastmirror.errors import InvalidName, SettingsError
+from fastmirror.names import normalize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fastmirror.names import NormalizedName
+
+
+class Listed(NamedTuple):
+    """One requirement of a list."""
+
+    name: NormalizedName
+    specifier: str  # "" if every version will do
+    is_bare: bool  # a name and nothing else
+    where: str  # file and line
+
+
+class Files(NamedTuple):
+    """How requirement files are found and read."""
+
+    read: Callable[[str], bytes]  # raises OSError
+    expand: Callable[[str], list[str]]  # a path with ``*`` to the paths that it means
+
+
+def _no_file(path: str) -> bytes:
+    raise FileNotFoundError(2, "no files here", path)
+
+
+NO_FILES = Files(_no_file, lambda path: [path])
+
+_COMMENT = re.compile(r"(?:^|\s+)#.*")
+_OPTION = re.compile(r"\s+--?[a-zA-Z].*")
+_INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:\s*=\s*|\s+|(?<=^-[rc]))(?P<path>\S.*)")
+_ADDRESS = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]+\+|(?:\.{0,2}/|\.\Z)|.*\.(?:whl|zip|tar\.gz)\Z|-e\b|--editable\b"
+)
+_CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_PYLOCK = re.compile(r"pylock(?:\.[^.]+)?\.toml")
+
+
+def parse_requirement(text: str, where: str) -> Listed:
+    """One requirement. Raises SettingsError, with the place, for what is none."""
+    try:
+        requirement = Requirement(text)
+        name = normalize(requirement.name)
+    except (InvalidRequirement, InvalidName, RecursionError):
+        raise SettingsError(f"{where}: {text[:120]!r}: expected a requirement, such as six or six>=1.16") from None
+    return Listed(name, str(requirement.specifier), requirement.name == text, where)
+
+
+def without_comment(line: str) -> str:
+    """A line without its comment, stripped."""
+    return _COMMENT.sub("", line).strip()
+
+
+def read_requirements(path: str, files: Files, where: str, warnings: list[str]) -> list[Listed]:
+    """All that a file requires, with what it includes; `where` says who names it.
+
+    Raises SettingsError for a file that cannot be read and for a line that is no requirement.
+    """
+    reader = _Reader(files, warnings)
+    reader.take(path, where, is_constraint=False)
+    return reader.narrowed()
+
+
+class _Reader:
+    def __init__(self, files: Files, warnings: list[str]) -> None:
+        self._files = files
+        self._warnings = warnings
+        self._seen: set[tuple[str, bool]] = set()
+        self._listed: list[Listed] = []
+        self._constraints: dict[NormalizedName, str] = {}
+
+    def take(self, path: str, where: str, *, is_constraint: bool) -> None:
+        if (path, is_constraint) in self._seen:
+            return
+        self._seen.add((path, is_constraint))
+        try:
+            content = self._files.read(path)
+        except OSError as error:
+            raise SettingsError(f"{where}: cannot read {path!r}: {error.strerror}") from error
+        filename = posixpath.basename(path)
+        if filename == "uv.lock" or _PYLOCK.fullmatch(filename):
+            found: Iterator[Listed] = self._locked(content, path, "package" if filename == "uv.lock" else "packages")
+        else:
+            found = self._lines(content, path, is_constraint)
+        for listed in found:
+            if is_constraint:
+                joined = [text for text in (self._constraints.get(listed.name), listed.specifier) if text]
+                self._constraints[listed.name] = ",".join(joined)
+            else:
+                self._listed.append(listed)
+
+    def narrowed(self) -> list[Listed]:
+        """What is required, each within its constraints."""
+        return [self._constrained(listed) for listed in self._listed]
+
+    def _constrained(self, listed: Listed) -> Listed:
+        texts = [text for text in (listed.specifier, self._constraints.get(listed.name)) if text]
+        return listed._replace(specifier=",".join(texts))
+
+    def _lines(self, content: bytes, path: str, is_constraint: bool) -> Iterator[Listed]:
+        for number, line in _logical_lines(decode(content)):
+            where = f"{path}:{number}"
+            text = without_comment(line)
+            if include := _INCLUDE.fullmatch(text):
+                target = posixpath.join(posixpath.dirname(path), include["path"].strip("\"'"))
+                self.take(target, where, is_constraint=is_constraint or text.startswith(("-c", "--constraint")))
+            elif _ADDRESS.match(text) or " @ " in text:
+                self._warnings.append(f"{where}: {text[:120]!r}: an address or a path, skipped")
+            elif text and not text.startswith("-"):
+                yield parse_requirement(_OPTION.sub("", text).strip(), where)
+
+    def _locked(self, content: bytes, path: str, key: str) -> Iterator[Listed]:
+        try:
+            document: dict[str, Any] = tomllib.loads(content.decode("utf-8-sig"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise SettingsError(f"{path}: not a lock file: {error!s:.120}") from error
+        packages = document.get(key, [])
+        for number, package in enumerate(packages if isinstance(packages, list) else [], 1):
+            where = f"{path}: {key} {number}"
+            if not isinstance(package, dict) or not isinstance(package.get("name"), str):
+                raise SettingsError(f"{where}: without a name")
+            name, version, source = package["name"], package.get("version"), package.get("source")
+            is_local = isinstance(source, dict) and "registry" not in source
+            if is_local or package.keys() & {"vcs", "directory", "archive"}:
+                self._warnings.append(f"{where}: {name[:120]!r}: from elsewhere than an index, skipped")
+            else:
+                yield parse_requirement(f"{name}=={version}" if isinstance(version, str) else name, where)
+
+
+def decode(content: bytes) -> str:
+    """The text of a requirements file: by its byte order mark, its coding line (PEP 263), UTF-8, else Latin-1."""
+    for mark, encoding in _BOMS:
+        if content.startswith(mark):
+            return content[len(mark) :].decode(encoding, "replace")
+    for line in content.split(b"\n", 2)[:2]:
+        if match := _CODING.match(line):
+            try:
+                return content.decode(match[1].decode("ascii"))
+            except (LookupError, UnicodeDecodeError):
+                break
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, those that end in a backslash joined with the next."""
+    joined, begun = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        begun = begun or number
+        if line.rstrip().endswith("\\") and not line.lstrip().startswith("#"):
+            joined += line.rstrip()[:-1] + " "
+            continue
+        yield begun, joined + line
+        joined, begun = "", 0
+    if joined:
+        yield begun, joined
