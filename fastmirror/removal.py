@@ -2,9 +2,9 @@
 
 A project that upstream answers 404 for has left if the root index does not list it either, or if a run before
 had the same answer for it; with a page published it is retracted, under the guard, as `removed-projects` says.
-Without one it is only counted, and asked for again when its serial changes. Where the root index gives no
-serials, and where it is not fetched, a 404 is believed at once. What is no longer selected is not asked for, and
-always deleted, under the same guard.
+Without one it is only counted, asked for once more by the next run, and then when its serial changes. Where the
+root index gives no serials, and where it is not fetched, a 404 is believed at once. What is no longer selected
+is not asked for, and always deleted, under the same guard.
 """
 
 from __future__ import annotations
@@ -41,6 +41,13 @@ _GONE = "gone upstream"
 _KEEP = """
 update project set outcome = 'gone', reason = ?, tries = 0, next_try = null, expected = null
 where name = ? and reason <> ?
+"""
+_AWAIT = """
+insert into project (name, etag, upstream_digest, page_digest, settings_digest, file_count, byte_count,
+    outcome, reason, tries, next_try, expected, wanted_by, listed)
+values (?, '', '', '', '', 0, 0, 'gone', ?, 1, ?, ?, '', 0)
+on conflict (name) do update set outcome = 'gone', reason = excluded.reason, next_try = excluded.next_try,
+    expected = excluded.expected
 """
 
 
@@ -99,7 +106,8 @@ class Removals:
         state, counts, how = self._state, self._counts, self._settings.storage.removed_projects
         rows = {done.outcome.name: _page_and_reason(state, done.outcome.name) for done in gone}
         doubted = [done for done in gone if done.job.expected is not None and _is_first(rows[done.outcome.name])]
-        self._doubt(doubted, check_id)
+        self._await([done for done in doubted if not rows[done.outcome.name][0]])
+        self._doubt([done for done in doubted if rows[done.outcome.name][0]], check_id)
         for done in doubted:
             del rows[done.outcome.name]
         published = [name for name, (page_digest, _) in rows.items() if page_digest]
@@ -119,6 +127,10 @@ class Removals:
             counts.removed += len(leaving)
             counts.by_status["gone"] -= len(leaving) - len(shown)
 
+    def _await(self, late: Sequence[Done]) -> None:
+        with self._state.transaction():
+            self._state.change(_AWAIT, [(done.outcome.name, _MISSING, time.time(), done.job.expected) for done in late])
+
     def _doubt(self, doubted: Sequence[Done], check_id: int) -> None:
         failed = [done._replace(outcome=Outcome(done.outcome.name, "failed", _MISSING)) for done in doubted]
         for done in failed:
@@ -136,9 +148,8 @@ def _page_and_reason(state: State, name: str) -> tuple[str, str]:
 
 
 def _is_first(row: tuple[str, str]) -> bool:
-    """Whether it is the first time that a published project, listed upstream, was not there."""
-    page_digest, reason = row
-    return bool(page_digest) and reason not in (_MISSING, _GONE)
+    """Whether it is the first time that a project which upstream lists was not there."""
+    return row[1] not in (_MISSING, _GONE)
 
 
 def retract(

@@ -277,25 +277,28 @@ class State:
     def count_failing(self) -> int:
         """How many projects are to be tried again."""
         with _translated(self._path):
-            row = self._db.execute("select count(*) from project where next_try is not null").fetchone()
+            row = self._db.execute(
+                "select count(*) from project where next_try is not null and outcome <> 'gone'"
+            ).fetchone()
             return int(row[0])
 
     def totals(self) -> Totals:
         """What the mirror holds."""
         with _translated(self._path):
             row = self._db.execute(
-                "select count(nullif(page_digest, '')), sum(file_count), sum(byte_count), count(next_try),"
-                " sum(outcome = 'gone') from project"
+                "select count(nullif(page_digest, '')), sum(file_count), sum(byte_count),"
+                " sum(next_try is not null and outcome <> 'gone'),"
+                " sum(outcome = 'gone' and page_digest <> '') from project"
             ).fetchone()
             (doomed,) = self._db.execute("select count(*) from doomed").fetchone()
             (hidden,) = self._db.execute("select count(distinct path) from hidden").fetchone()
-            return Totals(row[0], row[1] or 0, row[2] or 0, row[3], doomed, hidden, row[4] or 0)
+            return Totals(row[0], row[1] or 0, row[2] or 0, row[3] or 0, doomed, hidden, row[4] or 0)
 
     def failing(self, most: int) -> list[FailingProject]:
         """Projects whose last outcome was not whole, those tried next first."""
         with _translated(self._path):
             rows = self._db.execute(
-                "select name, outcome, reason, next_try from project where next_try is not null"
+                "select name, outcome, reason, next_try from project where next_try is not null and outcome <> 'gone'"
                 " order by next_try, name limit ?",
                 (most,),
             )

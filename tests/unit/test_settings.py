@@ -16,7 +16,7 @@ from fastmirror.errors import SettingsError
 from fastmirror.ini import read_ini
 from fastmirror.layout import Layout, PageFormat
 from fastmirror.settings import Settings, fingerprint
-from fastmirror.settings_file import _SUPPORTED, DEFAULT_CONFIGURATION, parse_settings
+from fastmirror.settings_file import _SUPPORTED, DEFAULT_CONFIGURATION, DEFAULT_FILE_HOST, parse_settings
 from fastmirror.settings_upstream import DEFAULT_MASTER
 
 
@@ -82,6 +82,7 @@ def test_settings_survive_pickling_and_can_be_hashed():
 
 # Each key
 
+MIRRORS = ("https://one.example", "https://two.example")
 KEYS = [
     ("directory", "/mnt//pypi/", "storage.directory", "/mnt/pypi"),
     ("master", "https://index.example/root/", "upstream.master", "https://index.example/root"),
@@ -110,7 +111,28 @@ KEYS = [
     ("max-removed-files", "5", "guard.max_removed_files", 5),
     ("log-max-size", "500k", "log.max_bytes", 500 << 10),
     ("log-keep", "0", "log.keep", 0),
+    ("log-config", "/etc/log.ini", "log.config", "/etc/log.ini"),
+    ("json", "1", "pages.legacy_json", True),
+    ("digest_name", "MD5", "pages.digest_name", "md5"),
+    ("keep_index_versions", "3", "pages.keep_versions", 3),
+    ("keep-index-versions", "2", "pages.keep_versions", 2),
+    ("compare-method", "stat", "storage.compare", "stat"),
+    ("storage-filesystem-manage-permissions", "false", "storage.manage_permissions", False),
+    ("removed-projects", "hide", "storage.removed_projects", "hide"),
+    ("cleanup", "true", "storage.clean_legacy_names", True),
+    ("stop-on-error", "yes", "run.stop_on_error", True),
+    ("diff-file", "/srv/diff", "run.diff_file", "/srv/diff"),
+    ("diff-append-epoch", "on", "run.diff_with_epoch", True),
+    ("verifiers", "9", "run.verifiers", 9),
+    ("global-timeout", "5h", "upstream.longest_transfer_s", 18000.0),
+    ("download-mirror", "https://one.example/ https://two.example", "upstream.download_mirrors", MIRRORS),
+    ("download-mirror-no-fallback", "true", "upstream.download_fallback", False),
 ]
+# That are tried elsewhere: of one value alone, or of a branch of their own.
+KEYS_ELSEWHERE = {
+    *("release-files", "storage-backend", "file-hosts"),
+    *("max-root-size", "max-page-size", "max-metadata-size", "max-file-size"),
+}
 
 
 def _field(settings: Settings, path: str) -> object:
@@ -129,7 +151,7 @@ def test_each_key_reaches_its_field_from_the_file_and_from_the_command_line(key,
 
 
 def test_each_key_is_listed_above():
-    assert {key for key, *_ in KEYS} == _SUPPORTED
+    assert {key for key, *_ in KEYS} | KEYS_ELSEWHERE == _SUPPORTED
 
 
 @pytest.mark.parametrize(
@@ -437,26 +459,24 @@ def test_bandersnatchs_defaults_pass_without_a_word():
     assert mirror(*BANDERSNATCH_DEFAULTS).warnings == ()
 
 
-@pytest.mark.parametrize(
-    "line",
-    words("""
-    cleanup=true cleanup_todo=yes compare-method=stat delete_missing_packages=1 diff-append-epoch=on diff-file=/d
-    digest_name=md5 download-mirror=https://other.example download-mirror-no-fallback=true global-timeout=0 json=1
-    keep-index-versions=2 keep_index_versions=2 log-config=/etc/log.ini stop-on-error=true
-    storage-filesystem-manage-permissions=false verifiers=9 api-method=x delete-packages=true packages=six
-    """),
-)
-def test_what_is_not_supported_is_warned_of(line):
-    key = line.partition("=")[0]
-    warning = f"FILE:3: [mirror] {key}: not supported by this version, ignored"
-    assert mirror(line).warnings == (warning,)
+@pytest.mark.parametrize("line", words("cleanup_todo=yes delete_missing_packages=1 api-method=x delete-packages=true"))
+def test_keys_that_are_not_needed_here_pass_without_a_word(line):
+    assert mirror(line).warnings == ()
+
+
+def test_a_mirror_without_files_links_to_pypis_own():
+    settings = mirror("release-files = false")
+    assert (settings.pages.release_files, settings.pages.root_uri) == (False, DEFAULT_FILE_HOST)
+    assert len(settings.warnings) == 1
+    settings = mirror("release-files = false", "root_uri = https://files.example")
+    assert (settings.pages.root_uri, settings.warnings) == ("https://files.example", ())
 
 
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["release-files = false"], "'false': expected true: a mirror without files is not supported"),
-        (["storage-backend = s3"], "'s3': expected filesystem: no other is supported"),
+        (["storage-backend = s3"], "'s3': expected one of filesystem"),
+        (["digest_name = sha-256"], "'sha-256': expected one of "),
         (["keep_index_versions = 2", "layout = hashed"], "'2': expected 0 with layout = hashed"),
         (["keep-index-versions = 2", "layout = hashed"], "'2': expected 0 with layout = hashed"),
         (["hash-index = true", "layout = hashed"], "'true': expected false with layout = hashed"),
@@ -466,12 +486,6 @@ def test_what_cannot_be_ignored_is_an_error(lines, expected):
     message = refusal(*lines)
     assert message.startswith("FILE:3: ")
     assert expected in message
-
-
-def test_a_filter_that_is_not_supported_is_an_error_since_ignoring_it_would_mirror_what_was_excluded():
-    for name in ("all", "latest_release", "blocklist_release", "exclude_platform"):
-        with pytest.raises(SettingsError, match=rf"FILE:6: \[plugins\] enabled: '{name}': .*not supported"):
-            filtered(f"blocklist_project {name}")
 
 
 def test_an_unknown_plugin_is_warned_of():
@@ -519,7 +533,7 @@ def test_the_blocklist_counts_bare_names_alone():
         "blocklist_project", "[blocklist]", "packages =", "    Six # all of it", "    black>=25", "    ruff[x]"
     )
     assert settings.filters.block == frozenset({"six"})
-    reason = "more than a name, ignored: blocklist_release is not supported by this version"
+    reason = "more than a name, ignored: blocklist_release is not enabled in [plugins]"
     assert settings.warnings == (
         f"FILE:9: [blocklist] packages: black: {reason}",
         f"FILE:10: [blocklist] packages: ruff: {reason}",
@@ -558,10 +572,6 @@ def test_overrides_win_and_reach_other_sections():
 )
 def test_a_typo_on_the_command_line_is_an_error(name, message):
     assert refusal(**{name: "1"}) == message
-
-
-def test_an_override_that_is_not_supported_is_warned_of_as_in_a_file():
-    assert mirror(json="true").warnings == ("--set json: not supported by this version, ignored",)
 
 
 # The whole
