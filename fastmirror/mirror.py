@@ -242,8 +242,9 @@ class _Run:
         with self._state.transaction():
             self._state.put(facts)
         self._storage.keep_fact("generation", "5")
-        if found.serial is not None and is_whole:
-            self._storage.keep_fact("status", str(found.serial))
+        serial = found.serial if root is not None else self._state.greatest_serial()
+        if serial is not None and is_whole:
+            self._storage.keep_fact("status", str(serial))
         if self._chosen.by_command:
             return
         stamp = datetime.fromtimestamp(self._started, UTC).strftime("%Y%m%dT%H:%M:%S\n")

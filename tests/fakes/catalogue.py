@@ -55,6 +55,7 @@ class FakeFile:
     upload_time: str | None  # ISO 8601
     provenance: str | Mapping[str, Any] | None  # a URL to list, or an object to serve
     keys: Mapping[str, Any]  # override or add keys of its entry on the page; None removes one
+    own_version: str | None = None  # where its name does not tell
 
     @property
     def size(self) -> int:
@@ -73,8 +74,8 @@ class FakeFile:
 
     @property
     def version(self) -> str:
-        """As in its name."""
-        return version_of(self.filename)
+        """As in its name, unless it was given."""
+        return self.own_version or version_of(self.filename)
 
     @property
     def mtime(self) -> float | None:

@@ -87,12 +87,14 @@ class FakeIndex(Site):
         upload_time: str | None = "",
         provenance: str | Mapping[str, Any] | None = None,
         path: str | None = None,
+        version: str | None = None,
         keys: Mapping[str, Any] | None = None,
     ) -> FakeFile:
         """Add a file, and its project if it is new; the project's display name is the first one given.
 
         ``content`` follows from the name unless given, ``upload_time`` from the serial unless given or None,
-        ``path`` from the content. ``keys`` override those of its entry on the page: hashes, size, url, …
+        ``path`` from the content, ``version`` from the name. ``keys`` override those of its entry on the page:
+        hashes, size, url, …
         """
         content = f"content of {filename}\n".encode() if content is None else content
         file = FakeFile(
@@ -105,6 +107,7 @@ class FakeIndex(Site):
             upload_time=self.catalogue.next_upload_time() if upload_time == "" else upload_time,
             provenance=provenance,
             keys=dict(keys or {}),
+            own_version=version,
         )
         self.catalogue.add_file(project, file)
         return file

@@ -157,7 +157,7 @@ def _legacy_file(file: FakeFile, origin: Origin) -> dict[str, Any]:
         "filename": file.filename,
         "has_sig": False,
         "md5_digest": hashlib.md5(file.content).hexdigest(),
-        "packagetype": _PACKAGE_TYPES.get(file.filename.rpartition(".")[2], "sdist"),
+        "packagetype": _package_type(file.filename),
         "python_version": "source",
         "requires_python": file.requires_python,
         "size": file.size,
@@ -167,6 +167,12 @@ def _legacy_file(file: FakeFile, origin: Origin) -> dict[str, Any]:
         "yanked": bool(file.yanked),
         "yanked_reason": reason or None,
     }
+
+
+def _package_type(filename: str) -> str:
+    if ".linux-" in filename or ".macosx-" in filename:
+        return "bdist_dumb"
+    return _PACKAGE_TYPES.get(filename.rpartition(".")[2], "sdist")
 
 
 def render_json(document: Mapping[str, Any]) -> bytes:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.conftest import ROOT, Result
-from tests.fakes.index import FakeIndex
 from tests.parity.trees import Facts, read_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.fakes.index import FakeIndex
     from tests.parity.differences import Difference
 
 _TIMEOUT_S = 60.0
+AUTHORITY = "authority.pem"  # of the certificate that upstream shows, beside the configuration
 _COMMON = """\
 [mirror]
 directory = {home}/mirror
@@ -56,46 +59,93 @@ class Case(NamedTuple):
         return f"{_COMMON}{self.options}\n{self.sections}"
 
 
-class Program:
+class Run(NamedTuple):
+    """One run of a program, to be made."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    directory: Path  # to run in
+
+
+class Bandersnatch:
+    """bandersnatch, in forks of one process that has imported it: see preloaded.py."""
+
+    name = "bandersnatch"
+
+    def __init__(self, python: Path, version: str) -> None:
+        self.version = version
+        self._process = subprocess.Popen(
+            [str(python), str(Path(__file__).with_name("preloaded.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def major(self) -> int:
+        """6 or 8."""
+        return int(self.version.partition(".")[0])
+
+    def __call__(self, run: Run) -> Result:
+        """Run it; what it says comes as ``stderr``."""
+        said = run.directory / "bandersnatch.out"
+        environment = run.environment | {"SSL_CERT_FILE": str(run.directory / AUTHORITY)}
+        order = {"arguments": run.arguments, "environment": environment, "directory": str(run.directory)}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{json.dumps(order | {'output': str(said)})}\n")
+        self._process.stdin.flush()
+        return Result(int(self._process.stdout.readline()), "", said.read_text())
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate(timeout=_TIMEOUT_S)
+
+
+class Fastmirror:
+    """fastmirror from this checkout."""
+
+    name = "fastmirror"
+
+    def __call__(self, run: Run) -> Result:
+        """Run it."""
+        ended = subprocess.run(
+            [sys.executable, "-m", "fastmirror", *run.arguments],
+            cwd=run.directory,
+            env={**run.environment, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+        return Result(ended.returncode, ended.stdout, ended.stderr)
+
+
+class Side:
     """One of the two, with a directory that is its own between its turns."""
 
-    def __init__(self, name: str, command: list[str], home: Path) -> None:
-        self.name = name
+    def __init__(self, program: Bandersnatch | Fastmirror, home: Path) -> None:
+        self.name = program.name
         self.results: list[Result] = []  # of each run
         self.requests: list[list[str]] = []  # paths, of each run
         self.facts: Facts = {}  # after the last run
-        self._command = command
+        self._program = program
         self._home = home
 
     def run(self, index: FakeIndex, *arguments: str) -> Result:
         """Run a command in ``mirror``, which is there for the time of the run, and read what it left."""
         index.clear_requests()
+        kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        environment = {**kept, "HOME": str(self._home), "LANG": "C.UTF-8"}
         with self.turn() as directory:
-            ended = subprocess.run(
-                [*self._command, "-c", str(self._home / "mirror.conf"), *arguments],
-                cwd=self._home,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_S,
-                check=False,
-            )
+            configured = ["-c", str(self._home / "mirror.conf")]
+            result = self._program(Run([*configured, *arguments], environment, self._home))
             self.facts = read_facts(directory) if directory.exists() else {}
-        result = Result(ended.returncode, ended.stdout, ended.stderr)
         self.results.append(result)
         self.requests.append(index.paths())
         self.facts |= {f"exit status/{number}": each.status for number, each in enumerate(self.results)}
         return result
-
-    def _environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
-        own = (
-            {"PYTHONPATH": str(ROOT)}
-            if self.name == "fastmirror"
-            else {"SSL_CERT_FILE": str(self._home / "authority.pem")}
-        )
-        return {**kept, **own, "HOME": str(self._home), "LANG": "C.UTF-8"}
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[Path]:
@@ -111,30 +161,29 @@ class Program:
 class Beside:
     """The two programs over one upstream."""
 
-    def __init__(self, home: Path, bandersnatch: Path, index: FakeIndex, configuration: str) -> None:
+    def __init__(self, home: Path, bandersnatch: Bandersnatch, index: FakeIndex, configuration: str) -> None:
         """`home` holds what the configuration names, the certificate that is trusted among it."""
         self.index = index
         places = {"{home}": str(home), "{index}": index.url, "{files}": index.file_host}
         for place, value in places.items():
             configuration = configuration.replace(place, value)
         (home / "mirror.conf").write_text(configuration)
-        self.theirs = Program("bandersnatch", [str(bandersnatch)], home)
-        self.ours = Program("fastmirror", [sys.executable, "-m", "fastmirror"], home)
+        self.theirs = Side(bandersnatch, home)
+        self.ours = Side(Fastmirror(), home)
 
     def run(self, step: Step) -> None:
         """Take one step with both."""
         if step.upstream is not None:
             step.upstream(self.index)
-        for program in (self.theirs, self.ours):
+        for side in (self.theirs, self.ours):
             if step.tree is not None:
-                with program.turn() as directory:
+                with side.turn() as directory:
                     step.tree(directory)
-            program.run(self.index, *step.arguments)
+            side.run(self.index, *step.arguments)
 
     def report(self) -> str:
         """What both said in their last runs."""
         return "\n".join(
-            f"-- {program.name}: {' '.join(map(str, (result.status,)))}\n{result.stdout}{result.stderr[-4000:]}"
-            for program in (self.theirs, self.ours)
-            for result in program.results[-1:]
+            f"-- {side.name}: {side.results[-1].status}\n{side.results[-1].stdout}{side.results[-1].stderr[-4000:]}"
+            for side in (self.theirs, self.ours)
         )

@@ -4,41 +4,31 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.bandersnatch import bandersnatch_version, install_bandersnatch
 from tests.conftest import ROOT
 from tests.fakes.index import FakeIndex
-from tests.parity.beside import Beside, Case
+from tests.parity.beside import AUTHORITY, Bandersnatch, Beside, Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-class Installed(NamedTuple):
-    """The program."""
-
-    path: Path
-    version: str
-
-    @property
-    def major(self) -> int:
-        """6 or 8."""
-        return int(self.version.partition(".")[0])
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
-def installed() -> Installed:
-    """bandersnatch; without it nothing here can be compared."""
+def bandersnatch() -> Iterator[Bandersnatch]:
+    """The program; without it nothing here can be compared."""
     try:
-        path = install_bandersnatch(ROOT / ".venv-bandersnatch")
+        program = install_bandersnatch(ROOT / ".venv-bandersnatch")
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", None) or str(error)
         pytest.skip(f"bandersnatch cannot be installed: {said.strip().splitlines()[-1]}")
-    return Installed(path, bandersnatch_version(path))
+    preloaded = Bandersnatch(program.with_name("python"), bandersnatch_version(program))
+    yield preloaded
+    preloaded.close()
 
 
 @pytest.fixture(scope="session")
@@ -53,19 +43,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def beside(
-    installed: Installed,
+    bandersnatch: Bandersnatch,
     certificate: tuple[Path, Path],
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> Iterator[Callable[[Case], Beside]]:
     """Makes the two programs stand beside each other over a case's upstream."""
-    record_property("bandersnatch", installed.version)
+    record_property("bandersnatch", bandersnatch.version)
     opened: list[FakeIndex] = []
 
     def make(case: Case) -> Beside:
-        if installed.major < case.since:
-            pytest.skip(f"bandersnatch {installed.version} does not have it: {case.name}")
-        (tmp_path / "authority.pem").write_bytes(certificate[0].read_bytes())
+        if bandersnatch.major < case.since:
+            pytest.skip(f"bandersnatch {bandersnatch.version} does not have it: {case.name}")
+        (tmp_path / AUTHORITY).write_bytes(certificate[0].read_bytes())
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(*certificate)
         index = FakeIndex(file_host=case.file_host, tls=tls if case.https else None)
@@ -75,7 +65,7 @@ def beside(
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return Beside(tmp_path, installed.path, index, case.configuration)
+        return Beside(tmp_path, bandersnatch, index, case.configuration)
 
     yield make
     for index in opened:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.fakes import faults
 from tests.parity.beside import Case, Step
-from tests.parity.differences import ABSENT, Difference
+from tests.parity.differences import ABSENT, ANY, Difference
 from tests.parity.upstreams import grow, plain, varied
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _damage(directory: Path) -> None:
 
 def _make_legacy_pages(directory: Path) -> None:
     """As bandersnatch before 4.0 named them."""
-    for name in ("Demo_Pkg.One", "demo_pkg.one", "zope.interface"):
+    for name in ("Demo_Pkg.One", "demo-pkg.one", "zope.interface"):
         path = directory / "web/simple" / name / "index.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("old")
@@ -63,6 +63,8 @@ def _fail_a_file(index: FakeIndex) -> None:
 def _remove(index: FakeIndex) -> None:
     index.remove_file("Demo_Pkg.One", "demo_pkg_one-1.0.tar.gz", keep_content=True)
 
+
+_TODO = Difference("todo", "None", ABSENT, "theirs is of no use to its next run, which deletes it")
 
 OPTIONS = (
     Case("the defaults, then changes upstream", varied, steps=(Step(), _MORE)),
@@ -87,7 +89,15 @@ OPTIONS = (
             ),
         ),
     ),
-    Case("digest_name", varied, "digest_name = md5"),
+    Case(
+        "digest_name",
+        varied,
+        "digest_name = md5",
+        differences=(
+            Difference("simple/*/index.html/*/digest", ANY, ANY, "another digest is added, and never replaces sha256"),
+            Difference("simple/*/index.v1_json/*/hash sha256", ABSENT, ANY, "as above"),
+        ),
+    ),
     Case(
         "keep_index_versions",
         varied,
@@ -99,7 +109,17 @@ OPTIONS = (
             ),
         ),
     ),
-    Case("keep-index-versions is not keep_index_versions", varied, "keep-index-versions = 2"),
+    Case(
+        "keep-index-versions",
+        plain,
+        "keep-index-versions = 2",
+        differences=(
+            Difference(
+                "simple/*/index.*/", "file", "relative link", "bandersnatch's defaults have this spelling, and it"
+            ),
+            Difference("simple/*/versions/*/", ABSENT, "file", "reads the other; we read both"),
+        ),
+    ),
     Case(
         "compare-method stat",
         varied,
@@ -111,6 +131,14 @@ OPTIONS = (
         varied,
         "compare-method = hash",
         steps=(Step(), Step(tree=_damage), _touch("zope.interface")),
+        differences=(
+            Difference(
+                "packages/*/zope.interface-7.0.tar.gz/",
+                ANY,
+                ANY,
+                "theirs hashes a file whenever its project changes; ours trusts its record until verify or --force-check",
+            ),
+        ),
     ),
     Case("force-check", varied, steps=(Step(), Step(("mirror", "--force-check"), tree=_damage))),
     Case("diff-file", varied, "diff-file = {home}/mirror/mirrored-files", steps=(Step(), _MORE)),
@@ -130,11 +158,12 @@ OPTIONS = (
         "stop-on-error = true",
         files={"log.conf": _LOGGING},
     ),
-    Case("sync", varied, steps=(Step(("sync", "Demo_Pkg.One", "A")),)),
+    Case("sync", varied, steps=(Step(("sync", "Demo_Pkg.One", "A")),), differences=(_TODO,)),
     Case(
         "sync without the root index",
         varied,
         steps=(Step(), Step(("sync", "--skip-simple-root", "late"), upstream=grow)),
+        differences=(_TODO,),
     ),
     Case("verify", plain, "json = true", steps=(Step(), Step(("verify",), tree=_damage)), https=True),
     Case(

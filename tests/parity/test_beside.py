@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SHOWN = 25
 
 
-@pytest.mark.parametrize("case", (*OPTIONS, *FILTERS), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*OPTIONS, *FILTERS], ids=lambda case: case.name)
 def test_both_keep_the_same_but_for_what_differs_on_purpose(case: Case, beside: Callable[[Case], Beside]) -> None:
     both = beside(case)
     for step in case.steps:

@@ -88,7 +88,7 @@ def _page_json(path: Path, base: str) -> Iterator[tuple[str, Any]]:
     document = json.loads(path.read_bytes())
     yield "serial", document["meta"].get("_last-serial")
     yield "api-version", document["meta"]["api-version"]
-    yield "versions", sorted(document.get("versions", ()))
+    yield from ((f"version {version}/", "listed") for version in document.get("versions", ()))
     yield from ((key, document[key]) for key in document.keys() - {"meta", "versions", "files"})
     for entry in document["files"]:
         yield f"{entry['filename']}/", "listed"

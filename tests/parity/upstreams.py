@@ -54,24 +54,13 @@ def grow(index: FakeIndex) -> None:
     index.touch("A")
 
 
-VERSIONS = (
-    "0.9",
-    "1.0",
-    "1.9",
-    "1.10",
-    "2.0a1",
-    "2.0b2",
-    "2.0rc1",
-    "2.0.dev3",
-    "2.0",
-    "2.0.post1",
-    "2.1b1.post2",
-    "3.0rc1",
-)
+FINAL = ("0.9", "1.0", "1.9", "1.10", "2.0", "2.0.post1")
+PRERELEASES = ("2.0a1", "2.0b2", "2.0rc1", "2.0.dev3", "2.1b1.post2", "3.0rc1")
+VERSIONS = (*FINAL, *PRERELEASES)
 
 
 def releases(index: FakeIndex) -> None:
-    """Versions of every kind; upload times run against the order of versions in `Reversed`."""
+    """Versions of every kind; upload times run against the order of versions in `reversed`."""
     for version in VERSIONS:
         index.add_file("Sorted", f"sorted-{version}.tar.gz")
         index.add_file("Sorted", f"sorted-{version}-py3-none-any.whl")
@@ -79,20 +68,20 @@ def releases(index: FakeIndex) -> None:
     first = datetime(2024, 1, 1, tzinfo=UTC)
     for number, version in enumerate(VERSIONS):
         moment = first - timedelta(days=number, microseconds=number)
-        index.add_file("Reversed", f"reversed-{version}.tar.gz", upload_time=moment.isoformat().replace("+00:00", "Z"))
+        index.add_file("reversed", f"reversed-{version}.tar.gz", upload_time=moment.isoformat().replace("+00:00", "Z"))
     for version in ("1!0.1", "1.0+local.1", "1.0", "9.9"):
         index.add_file("epochs", f"epochs-{version}.tar.gz")
     index.add_file("one", "one-1.0.tar.gz")
-    for name in ("Sorted", "DuckDB", "Reversed"):
+    for name in ("Sorted", "DuckDB", "reversed"):
         index.set_info(name, version="2.0.post1")
     index.set_info("epochs", version="1!0.1")
 
 
 def unparsable(index: FakeIndex) -> None:
     """Versions that are not PEP 440's, beside others."""
-    for version in ("2004d-final", "1.0", "1.1", "1.2"):
+    for version in ("2004d", "1.0", "1.1", "1.2"):
         index.add_file("old", f"old-{version}.tar.gz")
-    for version in ("alpha-one", "beta-two"):
+    for version in ("1x", "2y"):
         index.add_file("older", f"older-{version}.tar.gz")
     index.set_info("old", version="1.2")
 
@@ -134,10 +123,10 @@ def platforms(index: FakeIndex) -> None:
         "tags-1.0.dmg",
         "tags-1.0.linux-x86_64.tar.gz",
     ):
-        index.add_file("Tags", filename)
+        index.add_file("Tags", filename, version="1.0")
     index.add_file("darwin", "darwin-1.0.tar.gz")
     index.add_file("darwin", "darwin-1.0-py3-none-any.whl")
-    index.add_file("manylinux-tools", "manylinux_tools-win32-1.0.tar.gz")
+    index.add_file("win32-tools", "win32_tools-1.0.tar.gz")
 
 
 def described(index: FakeIndex) -> None:
