@@ -152,7 +152,7 @@ class Execution:
         tries = job.known.tries if job.known else 0
         by_command = self._terms.chosen.by_command
         done = Done(outcome, RecordedJob(by_command, job.force, tries, job.serial))
-        if outcome.status == "gone":
+        if outcome.status in {"gone", "denied"}:
             self._gone.append(done)
         else:
             self._publisher.add(done)

@@ -15,6 +15,7 @@ Status = Literal[
     "partial",  # published without some file that could not be had
     "skipped",  # filters leave nothing of it, and nothing of it was published
     "gone",  # upstream answers 404
+    "denied",  # published, and filters leave nothing of it any more
     "failed",  # nothing was published; the old page stays
 ]
 

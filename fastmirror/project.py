@@ -97,14 +97,10 @@ class ProjectTask:
     def _leave_out(self, reading: Reading) -> None:
         """Filters leave nothing of the project: it goes as if upstream had removed it, or never comes."""
         known, source = self._job.known, reading.source
-        if known is not None and known.page_digest:
-            dropped = tuple(_paths(self._stored.values()))
-            self._answer(Outcome(self._job.name, "gone", "left out by filters", dropped=dropped))
-            return
         self._answer(
             Outcome(
                 self._job.name,
-                "skipped",
+                "denied" if known is not None and known.page_digest else "skipped",
                 serial=reading.page.serial,
                 etag=source.etag,
                 upstream_digest=source.digest(),

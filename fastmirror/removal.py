@@ -104,6 +104,8 @@ class Removals:
         if not gone and not denied:
             return
         state, counts, how = self._state, self._counts, self._settings.storage.removed_projects
+        left_out = [done for done in gone if done.outcome.status == "denied"]
+        gone = [done for done in gone if done.outcome.status == "gone"]
         rows = {done.outcome.name: _page_and_reason(state, done.outcome.name) for done in gone}
         doubted = [done for done in gone if done.job.expected is not None and _is_first(rows[done.outcome.name])]
         self._await([done for done in doubted if not rows[done.outcome.name][0]])
@@ -113,6 +115,7 @@ class Removals:
         published = [name for name, (page_digest, _) in rows.items() if page_digest]
         shown = [name for name in denied if _page_and_reason(state, name)[0]]
         leaving = [Leaving(name, "no longer selected", hide=False) for name in shown]
+        leaving += [Leaving(done.outcome.name, "left out by filters", hide=False) for done in left_out]
         with state.transaction():
             for name in {*rows, *denied}.difference(published, shown):
                 state.forget(name)
@@ -125,7 +128,14 @@ class Removals:
         elif leaving:
             retract(leaving, state, self._storage, self._tree, time.time(), self._write_index)
             counts.removed += len(leaving)
-            counts.by_status["gone"] -= len(leaving) - len(shown)
+            counts.by_status["gone"] -= len(leaving) - len(shown) - len(left_out)
+            self._skip(left_out, check_id)
+
+    def _skip(self, left_out: Sequence[Done], check_id: int) -> None:
+        """Keep in mind that filters leave nothing of these, so that they are asked for when something changes."""
+        skipped = [done._replace(outcome=done.outcome._replace(status="skipped")) for done in left_out]
+        with self._state.transaction():
+            self._state.record(skipped, time.time(), check_id)
 
     def _await(self, late: Sequence[Done]) -> None:
         with self._state.transaction():

@@ -45,7 +45,7 @@ class Counts:
     """What a run has done so far."""
 
     def __init__(self) -> None:
-        self.by_status = dict.fromkeys(("published", "unchanged", "skipped", "partial", "gone", "failed"), 0)
+        self.by_status = dict.fromkeys(("published", "unchanged", "skipped", "partial", "gone", "denied", "failed"), 0)
         self.planned = 0
         self.answered = 0
         self.removed = 0

@@ -274,8 +274,6 @@ class _Reading:
         allows = {"allowlist_project", "allowlist_release", "size_project_metadata", "versions_count_project_metadata"}
         if allowed and not allows & self._enabled.keys():
             self._warnings.append(f"{allowed[0].where}: without effect: allowlist_project is not enabled in [plugins]")
-        if blocked and not {"blocklist_project", "blocklist_release"} & self._enabled.keys():
-            self._warnings.append(f"{blocked[0].where}: without effect: blocklist_project is not enabled in [plugins]")
         if not self._is_on("blocklist_release") and self._is_on("blocklist_project"):
             for one in blocked:
                 if not one.is_bare:

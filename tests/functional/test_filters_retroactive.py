@@ -266,3 +266,77 @@ def test_settings_taken_back_after_an_unfinished_run_leave_no_page_in_the_other_
     index.clear_faults()
     succeed(mirror.run("--retry-failed"))
     assert check_tree(mirror.web, "hashed", index) == []
+
+
+# Filters of versions, files and metadata ------------------------------------------------------------------
+
+
+def platforms(index: FakeIndex) -> None:
+    for version in ("1.0", "2.0", "2.1rc1"):
+        index.add_file("Foo.Bar", f"foo_bar-{version}.tar.gz")
+        index.add_file("Foo.Bar", f"foo_bar-{version}-cp311-cp311-win_amd64.whl")
+    index.add_file("six", "six-1.0.tar.gz")
+
+
+@pytest.mark.parametrize(
+    ("settings", "left"),
+    [
+        (
+            {"plugins.enabled": "exclude_platform", "blocklist.platforms": "windows"},
+            ["foo_bar-1.0.tar.gz", "foo_bar-2.0.tar.gz", "foo_bar-2.1rc1.tar.gz"],
+        ),
+        (
+            {"plugins.enabled": "prerelease_release\nexclude_platform", "blocklist.platforms": "win"},
+            ["foo_bar-1.0.tar.gz", "foo_bar-2.0.tar.gz"],
+        ),
+        (
+            {"plugins.enabled": "blocklist_release", "blocklist.packages": "foo-bar<2\nfoo_bar==2.1rc1"},
+            ["foo_bar-2.0-cp311-cp311-win_amd64.whl", "foo_bar-2.0.tar.gz"],
+        ),
+        (
+            {"plugins.enabled": "latest_release", "latest_release.keep": "1"},
+            ["foo_bar-2.0-cp311-cp311-win_amd64.whl", "foo_bar-2.0.tar.gz"],
+        ),
+    ],
+)
+def test_a_filter_of_versions_or_files_acts_at_once_and_back_again(mirror: Mirror, index: FakeIndex, settings, left):
+    platforms(index)
+    succeed(mirror.run())
+    everything = filenames(mirror, "foo-bar")
+    index.clear_requests()
+    mirror.settings |= settings
+    succeed(mirror.run(set=AT_ONCE))
+    assert filenames(mirror, "foo-bar") == left
+    assert index.paths("/packages/") == []
+    assert stored(mirror) == {*left, "six-1.0.tar.gz"}
+    assert_idle(mirror, index, ["/simple/"])
+    for key in settings:
+        del mirror.settings[key]
+    index.clear_requests()
+    succeed(mirror.run())
+    assert filenames(mirror, "foo-bar") == everything
+    assert len(index.paths("/packages/")) == len(everything) - len(left)
+
+
+def test_only_the_projects_that_a_changed_line_touches_are_planned_anew(mirror: Mirror, index: FakeIndex):
+    platforms(index)
+    mirror.settings |= {"plugins.enabled": "blocklist_release", "blocklist.packages": "six==9"}
+    succeed(mirror.run())
+    index.clear_requests()
+    mirror.settings["blocklist.packages"] = "six==9\nfoo-bar==1.0"
+    succeed(mirror.run())
+    assert index.paths("/simple/?") == []
+    assert [path for path in index.paths("/simple/") if path != "/simple/"] == ["/simple/foo-bar/"]
+
+
+def test_a_project_that_a_metadata_filter_denies_goes_and_comes_back(mirror: Mirror, index: FakeIndex):
+    index.add_file("six", "six-1.0.tar.gz", content=b"x" * 5000)
+    index.add_file("idna", "idna-1.0.tar.gz")
+    succeed(mirror.run())
+    mirror.settings |= {"plugins.enabled": "size_project_metadata", "size_project_metadata.max_package_size": "1k"}
+    succeed(mirror.run(set=AT_ONCE))
+    assert_holds(mirror, index, {"idna"})
+    assert_idle(mirror, index, ["/simple/"])
+    mirror.settings["size_project_metadata.max_package_size"] = "1M"
+    succeed(mirror.run())
+    assert_holds(mirror, index, {"six", "idna"})

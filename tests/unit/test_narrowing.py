@@ -12,7 +12,6 @@ from fastmirror.filters import Filters, FilterSettings, Listing
 from fastmirror.layout import Layout, Tree
 from fastmirror.model import Known, Outcome, ProjectJob, Share
 from fastmirror.names import NormalizedName
-from fastmirror.packing import unpack_files
 from fastmirror.pages import Context
 from fastmirror.schema import RecordedJob
 from fastmirror.settings_file import parse_settings
@@ -172,11 +171,10 @@ def test_a_skipped_project_is_known_by_its_serial_but_neither_listed_nor_failing
     assert bench.one(Chosen(wants=lambda _: True), held).status == "published"
 
 
-def test_one_that_was_published_goes_with_its_files(bench: Bench) -> None:
+def test_one_that_was_published_is_to_go(bench: Bench) -> None:
     before = bench.one(Chosen())
     outcome = bench.one(Chosen(wants=lambda _: False), known(before))
-    assert (outcome.status, outcome.reason) == ("gone", "left out by filters")
-    assert set(outcome.dropped) == {file.path for file in unpack_files(before.files or b"")}
+    assert outcome.status == "denied"
 
 
 def test_a_filter_that_needs_the_document_gets_it_in_the_same_pass(bench: Bench, index: FakeIndex) -> None:
