@@ -244,8 +244,9 @@ class _Run:
         with self._state.transaction():
             self._state.put(facts)
         self._storage.keep_fact("generation", "5")
-        if found.serial is not None and is_whole:
-            self._storage.keep_fact("status", str(found.serial))
+        serial = found.serial if root is not None else self._state.greatest_serial()
+        if serial is not None and is_whole:
+            self._storage.keep_fact("status", str(serial))
         if is_whole:  # what bandersnatch left to do is done
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(self._settings.storage.directory, "todo"))
