@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,7 @@ def parse_settings(
         config.override(name, value, _VOCABULARY)
     storage = _storage(config)
     pages = _pages(config, storage.layout, warnings)
-    return Settings(
+    settings = Settings(
         upstream=read_upstream(config, environment, warnings),
         pool=_pool(config, cores),
         pages=pages,
@@ -138,6 +139,7 @@ def parse_settings(
         warnings=tuple(warnings),
         from_file=text is not None,
     )
+    return replace(settings, effective=config.effective())
 
 
 def _pages(config: ini.Ini, layout: Layout | None, warnings: list[str]) -> PageSettings:
