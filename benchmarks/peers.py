@@ -1,10 +1,8 @@
 """The programs that are compared: how each is installed, started, and checked for a complete mirror.
 
 bandersnatch is given its best settings: the most workers that it takes (10), uvloop, no log lines but
-warnings, no legacy JSON saved. It is installed from the package index into an environment of its own and kept
-in a cache: version 8 with a Python 3.12 or newer, else 6.8 with the running Python (which fetches no metadata
-files). curl fetches the same URLs into one flat directory, hashes nothing and writes no pages: about the least
-that the transfers themselves can cost.
+warnings, no legacy JSON saved; version 6.8 fetches no metadata files. curl fetches the same URLs into one flat
+directory, hashes nothing and writes no pages: about the least that the transfers themselves can cost.
 """
 
 from __future__ import annotations
@@ -12,12 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from benchmarks.bandersnatch import bandersnatch_version, install_bandersnatch, program_output
 
 if TYPE_CHECKING:
     from benchmarks.upstream import Upstream
@@ -92,7 +89,7 @@ class Fastmirror:
         self.layout = layout
         self.label = f"fastmirror ({layout})"
         self.version = (
-            _output([sys.executable, "-m", "fastmirror", "--version"]).replace("fastmirror", "").strip()
+            program_output([sys.executable, "-m", "fastmirror", "--version"]).replace("fastmirror", "").strip()
             or "not runnable"
         )
 
@@ -119,8 +116,8 @@ class Bandersnatch:
     label = "bandersnatch"
 
     def __init__(self, cache: Path) -> None:
-        self._program = _install_bandersnatch(cache)
-        self.version = _output([str(self._program), "--version"]).replace("bandersnatch", "").strip()
+        self._program = install_bandersnatch(cache)
+        self.version = bandersnatch_version(self._program)
         self._is_old = self.version.startswith(("6.", "7."))
 
     def steps(self, upstream: Upstream, directory: Path) -> list[Step]:
@@ -160,7 +157,7 @@ class Curl:
     label = "curl --parallel"
 
     def __init__(self) -> None:
-        self.version = " ".join(_output(["curl", "--version"]).split()[1:2])
+        self.version = " ".join(program_output(["curl", "--version"]).split()[1:2])
 
     def steps(self, upstream: Upstream, directory: Path) -> list[Step]:
         """One run, 64 transfers at a time."""
@@ -234,36 +231,3 @@ def _damaged(upstream: Upstream, paths: list[str]) -> list[str]:
         if not served.exists():
             damaged.append(f"{Path(path).name}: not what upstream serves")
     return damaged
-
-
-def _install_bandersnatch(cache: Path) -> Path:
-    """The program in an environment of its own, made unless the cache holds it."""
-    python = _newest_python()
-    wanted = "bandersnatch[uvloop]>=8,<9" if python else "bandersnatch>=6.8,<7"
-    home = cache / ("bandersnatch-8" if python else "bandersnatch-6")
-    program = home / "bin/bandersnatch"
-    if not program.exists():
-        shutil.rmtree(home, ignore_errors=True)
-        subprocess.run([python or sys.executable, "-m", "venv", home], check=True)
-        subprocess.run([home / "bin/pip", "--quiet", "--quiet", "install", wanted], check=True)
-    return program
-
-
-def _newest_python() -> str | None:
-    """A Python that bandersnatch 8 runs on (3.12 or newer), the oldest of them; None if none is found."""
-    found = [str(path) for path in Path.home().glob(".pyenv/versions/3.*/bin/python3")]
-    found += filter(None, (shutil.which(f"python3.{minor}") for minor in range(12, 20)))
-    versions = []
-    for program in (*found, sys.executable):
-        match = re.fullmatch(r"Python 3\.(\d+)\.\S+", _output([program, "--version"]))
-        if match and int(match[1]) >= 12:
-            versions.append((int(match[1]), program))
-    return min(versions)[1] if versions else None
-
-
-def _output(command: list[str]) -> str:
-    try:
-        answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return answer.stdout.strip()

@@ -55,6 +55,7 @@ class FakeFile:
     upload_time: str | None  # ISO 8601
     provenance: str | Mapping[str, Any] | None  # a URL to list, or an object to serve
     keys: Mapping[str, Any]  # override or add keys of its entry on the page; None removes one
+    own_version: str | None = None  # where its name does not tell
 
     @property
     def size(self) -> int:
@@ -73,8 +74,8 @@ class FakeFile:
 
     @property
     def version(self) -> str:
-        """As in its name."""
-        return version_of(self.filename)
+        """As in its name, unless it was given."""
+        return self.own_version or version_of(self.filename)
 
     @property
     def mtime(self) -> float | None:
@@ -92,6 +93,7 @@ class Snapshot:
     status: str = "active"
     reason: str | None = None
     removed: bool = False
+    info: Mapping[str, Any] = field(default_factory=dict)  # of the legacy API: added to what it says by itself
 
     @property
     def listed(self) -> bool:
@@ -167,6 +169,11 @@ class Catalogue:
     def set_status(self, name: str, status: str, reason: str | None, *, bump: bool) -> None:
         """Set a project's status marker."""
         self._change(name, replace(self._need(name), status=status, reason=reason), bump=bump)
+
+    def set_info(self, name: str, info: Mapping[str, Any]) -> None:
+        """Add to what the legacy API says of a project."""
+        state = self._need(name)
+        self._change(name, replace(state, info={**state.info, **info}))
 
     def set_files(self, name: str, filename: str, **changes: Any) -> None:
         """Change fields of the files whose name begins so."""

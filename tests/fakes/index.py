@@ -25,20 +25,21 @@ from tests.fakes.site import Site
 from tests.fakes.wire import Answer, Gate, Record, Server
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
 
 class FakeIndex(Site):
     """The index; serves from its creation until it is closed."""
 
-    def __init__(self, *, file_host: bool = False, port: int = 0) -> None:
+    def __init__(self, *, file_host: bool = False, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         super().__init__()
         self.requests: list[Record] = []  # in the order in which they came
         self._rules: list[Rule] = []
         self._gates: list[Gate] = []
         self._lock = threading.Lock()
-        self._server = Server(self._answer, "index", port)
-        self._files = Server(self._answer, "files") if file_host else None
+        self._server = Server(self._answer, "index", port, tls)
+        self._files = Server(self._answer, "files", tls=tls) if file_host else None
 
     def __enter__(self) -> FakeIndex:
         return self
@@ -86,12 +87,14 @@ class FakeIndex(Site):
         upload_time: str | None = "",
         provenance: str | Mapping[str, Any] | None = None,
         path: str | None = None,
+        version: str | None = None,
         keys: Mapping[str, Any] | None = None,
     ) -> FakeFile:
         """Add a file, and its project if it is new; the project's display name is the first one given.
 
         ``content`` follows from the name unless given, ``upload_time`` from the serial unless given or None,
-        ``path`` from the content. ``keys`` override those of its entry on the page: hashes, size, url, …
+        ``path`` from the content, ``version`` from the name. ``keys`` override those of its entry on the page:
+        hashes, size, url, …
         """
         content = f"content of {filename}\n".encode() if content is None else content
         file = FakeFile(
@@ -104,6 +107,7 @@ class FakeIndex(Site):
             upload_time=self.catalogue.next_upload_time() if upload_time == "" else upload_time,
             provenance=provenance,
             keys=dict(keys or {}),
+            own_version=version,
         )
         self.catalogue.add_file(project, file)
         return file
@@ -131,6 +135,10 @@ class FakeIndex(Site):
     def archive(self, name: str, reason: str | None = None) -> None:
         """Mark a project as archived; as on PyPI, no serial is bumped."""
         self.catalogue.set_status(name, "archived", reason, bump=False)
+
+    def set_info(self, project: str, **keys: Any) -> None:
+        """Add keys to `info` of the legacy API: classifiers, keywords, version, …"""
+        self.catalogue.set_info(project, keys)
 
     def set_yanked(self, project: str, filename: str, yanked: bool | str = True) -> None:
         """Yank the files whose name begins so, or take it back."""

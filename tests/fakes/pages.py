@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 HTML_V1_TYPE = "application/vnd.pypi.simple.v1+html"
 HTML_TYPE = "text/html"
+_PACKAGE_TYPES = {
+    "whl": "bdist_wheel",
+    "egg": "bdist_egg",
+    "exe": "bdist_wininst",
+    "msi": "bdist_msi",
+    "dmg": "bdist_dmg",
+    "rpm": "bdist_rpm",
+}
 
 Dialect = Literal["json", "json-no-serials", "html"]
 
@@ -118,7 +126,7 @@ def legacy_document(state: Snapshot, origin: Origin) -> dict[str, Any]:
     releases: dict[str, list[dict[str, Any]]] = {}
     for file in state.visible_files:
         releases.setdefault(file.version, []).append(_legacy_file(file, origin))
-    newest = list(releases)[-1]
+    newest = state.info.get("version", list(releases)[-1])
     info: dict[str, Any] = {
         "name": state.name,
         "version": newest,
@@ -127,7 +135,7 @@ def legacy_document(state: Snapshot, origin: Origin) -> dict[str, Any]:
         "requires_dist": None,
     }
     return {
-        "info": info | {"requires_python": releases[newest][0]["requires_python"], "yanked": False},
+        "info": info | {"requires_python": releases[newest][0]["requires_python"], "yanked": False} | dict(state.info),
         "last_serial": state.serial,
         "releases": releases,
         "urls": releases[newest],
@@ -149,7 +157,7 @@ def _legacy_file(file: FakeFile, origin: Origin) -> dict[str, Any]:
         "filename": file.filename,
         "has_sig": False,
         "md5_digest": hashlib.md5(file.content).hexdigest(),
-        "packagetype": "bdist_wheel" if file.filename.endswith(".whl") else "sdist",
+        "packagetype": _package_type(file.filename),
         "python_version": "source",
         "requires_python": file.requires_python,
         "size": file.size,
@@ -159,6 +167,12 @@ def _legacy_file(file: FakeFile, origin: Origin) -> dict[str, Any]:
         "yanked": bool(file.yanked),
         "yanked_reason": reason or None,
     }
+
+
+def _package_type(filename: str) -> str:
+    if ".linux-" in filename or ".macosx-" in filename:
+        return "bdist_dumb"
+    return _PACKAGE_TYPES.get(filename.rpartition(".")[2], "sdist")
 
 
 def render_json(document: Mapping[str, Any]) -> bytes:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 Side = Literal["index", "files"]
@@ -107,8 +108,11 @@ class Answer:
 class Server:
     """One listening socket on loopback; ``answer`` is called in the thread of each connection."""
 
-    def __init__(self, answer: Callable[[Record], Answer], side: Side, port: int = 0) -> None:
+    def __init__(
+        self, answer: Callable[[Record], Answer], side: Side, port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._answer = answer
+        self._tls = tls
         self._side: Side = side
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -121,7 +125,7 @@ class Server:
     @property
     def url(self) -> str:
         """Scheme, host and port, without a trailing slash."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         """End every connection and every thread."""
@@ -155,16 +159,26 @@ class Server:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            with contextlib.suppress(OSError), connection.makefile("rb") as stream:
+            with contextlib.suppress(OSError):
+                connection = self._secured(connection)
                 port = connection.getpeername()[1]
-                while (record := _read_request(stream, self._side)) is not None:
-                    record.port = port
-                    if not self._reply(connection, record, self._answer(record)):
-                        break
+                with connection.makefile("rb") as stream:
+                    while (record := _read_request(stream, self._side)) is not None:
+                        record.port = port
+                        if not self._reply(connection, record, self._answer(record)):
+                            break
         finally:
             connection.close()
             with self._lock:
                 self._connections.pop(threading.current_thread(), None)
+
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        if self._tls is None:
+            return connection
+        secured = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        with self._lock:
+            self._connections[threading.current_thread()] = secured
+        return secured
 
     def _reply(self, connection: socket.socket, record: Record, answer: Answer) -> bool:
         """Send an answer; whether the connection stays."""

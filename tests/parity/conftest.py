@@ -1,0 +1,72 @@
+"""The real bandersnatch, installed once into an environment of its own."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.bandersnatch import bandersnatch_version, install_bandersnatch
+from tests.conftest import ROOT
+from tests.fakes.index import FakeIndex
+from tests.parity.beside import AUTHORITY, Bandersnatch, Beside, Case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def bandersnatch() -> Iterator[Bandersnatch]:
+    """The program; without it nothing here can be compared."""
+    try:
+        program = install_bandersnatch(ROOT / ".venv-bandersnatch")
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        pytest.skip(f"bandersnatch cannot be installed: {said.strip().splitlines()[-1]}")
+    preloaded = Bandersnatch(program.with_name("python"), bandersnatch_version(program))
+    yield preloaded
+    preloaded.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for loopback that signs itself, and its key."""
+    home = tmp_path_factory.mktemp("certificate")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=loopback"
+    command += " -addext subjectAltName=IP:127.0.0.1 -out certificate.pem -keyout key.pem"
+    subprocess.run(command.split(), cwd=home, check=True, capture_output=True)
+    return home / "certificate.pem", home / "key.pem"
+
+
+@pytest.fixture
+def beside(
+    bandersnatch: Bandersnatch,
+    certificate: tuple[Path, Path],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> Iterator[Callable[[Case], Beside]]:
+    """Makes the two programs stand beside each other over a case's upstream."""
+    record_property("bandersnatch", bandersnatch.version)
+    opened: list[FakeIndex] = []
+
+    def make(case: Case) -> Beside:
+        if bandersnatch.major < case.since:
+            pytest.skip(f"bandersnatch {bandersnatch.version} does not have it: {case.name}")
+        (tmp_path / AUTHORITY).write_bytes(certificate[0].read_bytes())
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(*certificate)
+        index = FakeIndex(file_host=case.file_host, tls=tls if case.https else None)
+        opened.append(index)
+        case.fill(index)
+        for name, content in case.files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return Beside(tmp_path, bandersnatch, index, case.configuration)
+
+    yield make
+    for index in opened:
+        index.close()

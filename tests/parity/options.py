@@ -1,0 +1,204 @@
+"""Cases for the options of [mirror], and for the commands."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tests.fakes import faults
+from tests.parity.beside import Case, Step
+from tests.parity.differences import ABSENT, ANY, Difference
+from tests.parity.upstreams import grow, plain, varied
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.fakes.index import FakeIndex
+
+_MORE = Step(upstream=grow)
+_LOGGING = """\
+[loggers]
+keys = root
+[handlers]
+keys = file
+[formatters]
+keys =
+[handler_file]
+class = FileHandler
+args = ("their.log",)
+[logger_root]
+level = INFO
+handlers = file
+"""
+
+
+def _damage(directory: Path) -> None:
+    """Other bytes of the same length and time."""
+    for path in (directory / "web/packages").rglob("zope.interface-7.0.tar.gz"):
+        status = path.stat()
+        path.write_bytes(b"x" * status.st_size)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _make_legacy_pages(directory: Path) -> None:
+    """As bandersnatch before 4.0 named them."""
+    for name in ("Demo_Pkg.One", "demo-pkg.one", "zope.interface"):
+        path = directory / "web/simple" / name / "index.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old")
+
+
+def _touch(*names: str) -> Step:
+    def touch(index: FakeIndex) -> None:
+        for name in names:
+            index.touch(name)
+
+    return Step(upstream=touch)
+
+
+def _fail_a_file(index: FakeIndex) -> None:
+    index.fault("/packages/*/zope.interface-7.0.tar.gz", faults.status(500))
+
+
+def _remove(index: FakeIndex) -> None:
+    index.remove_file("Demo_Pkg.One", "demo_pkg_one-1.0.tar.gz", keep_content=True)
+
+
+_TODO = Difference("todo", "None", ABSENT, "theirs is of no use to its next run, which deletes it")
+
+OPTIONS = (
+    Case("the defaults, then changes upstream", varied, steps=(Step(), _MORE)),
+    Case("json", varied, "json = true", steps=(Step(), _MORE)),
+    Case("hash-index", varied, "hash-index = true\njson = true", steps=(Step(), _MORE)),
+    Case("simple-format HTML", varied, "simple-format = html"),
+    Case("simple-format JSON", varied, "simple-format = JSON"),
+    Case("root_uri", varied, "root_uri = https://files.example"),
+    Case("release-files off", varied, "release-files = false\njson = true", steps=(Step(), _MORE)),
+    Case(
+        "release-files off, with an address of files",
+        varied,
+        "release-files = false\nroot_uri = https://files.example",
+    ),
+    Case(
+        "core-metadata off",
+        varied,
+        "core-metadata = false",
+        differences=(
+            Difference(
+                "simple/*/index.v1_json/*/core-metadata", ABSENT, False, "false and no key are the same (PEP 714)"
+            ),
+        ),
+    ),
+    Case(
+        "digest_name",
+        varied,
+        "digest_name = md5",
+        differences=(
+            Difference("simple/*/index.html/*/digest", ANY, ANY, "another digest is added, and never replaces sha256"),
+            Difference("simple/*/index.v1_json/*/hash sha256", ABSENT, ANY, "as above"),
+        ),
+    ),
+    Case(
+        "keep_index_versions",
+        varied,
+        "keep_index_versions = 2",
+        steps=(Step(), _MORE, _touch("A", "odd"), _touch("A")),
+        differences=(
+            Difference(
+                "simple/*/index.*/", "absolute link", "relative link", "the links hold wherever the tree is mounted"
+            ),
+        ),
+    ),
+    Case(
+        "keep-index-versions",
+        plain,
+        "keep-index-versions = 2",
+        differences=(
+            Difference(
+                "simple/*/index.*/", "file", "relative link", "bandersnatch's defaults have this spelling, and it"
+            ),
+            Difference("simple/*/versions/*/", ABSENT, "file", "reads the other; we read both"),
+        ),
+    ),
+    Case(
+        "compare-method stat",
+        varied,
+        "compare-method = stat",
+        steps=(Step(), Step(tree=_damage), _touch("zope.interface")),
+    ),
+    Case(
+        "compare-method hash",
+        varied,
+        "compare-method = hash",
+        steps=(Step(), Step(tree=_damage), _touch("zope.interface")),
+        differences=(
+            Difference(
+                "packages/*/zope.interface-7.0.tar.gz/",
+                ANY,
+                ANY,
+                "theirs hashes a file whenever its project changes; ours trusts its record until it is verified",
+            ),
+        ),
+    ),
+    Case("force-check", varied, steps=(Step(), Step(("mirror", "--force-check"), tree=_damage))),
+    Case("diff-file", varied, "diff-file = {home}/mirror/mirrored-files", steps=(Step(), _MORE)),
+    Case(
+        "diff-file by reference, with the time",
+        varied,
+        "diff-file = {{mirror_directory}}/mirrored-files\ndiff-append-epoch = true",
+    ),
+    Case("cleanup", varied, "cleanup = true", steps=(Step(tree=_make_legacy_pages),)),
+    Case("download-mirror", varied, "download-mirror = {index}", file_host=True),
+    Case(
+        "options that leave no trace",
+        varied,
+        "timeout = 20\nglobal-timeout = 300.5\nlog-config = {home}/log.conf\nverifiers = 4\ncompare-method = stat\n"
+        "storage-backend = filesystem\nstorage-filesystem-manage-permissions = false\ncleanup_todo = true\n"
+        "delete_missing_packages = true\ndelete-packages = true\ndownload-mirror-no-fallback = false\nproxy =\n"
+        "stop-on-error = true",
+        files={"log.conf": _LOGGING},
+    ),
+    Case("sync", varied, steps=(Step(("sync", "Demo_Pkg.One", "A")),), differences=(_TODO,)),
+    Case(
+        "sync without the root index",
+        varied,
+        steps=(Step(), Step(("sync", "--skip-simple-root", "late"), upstream=grow)),
+        differences=(_TODO,),
+    ),
+    Case("verify", plain, "json = true", steps=(Step(), Step(("verify",), tree=_damage)), https=True),
+    Case(
+        "verify --delete",
+        plain,
+        "json = true",
+        steps=(Step(), Step(upstream=_remove), Step(("verify", "--delete"), tree=_damage)),
+        https=True,
+    ),
+    Case(
+        "verify --dry-run",
+        plain,
+        "json = true",
+        steps=(Step(), Step(("verify", "--dry-run", "--delete"), tree=_damage)),
+        https=True,
+    ),
+    Case(
+        "verify --json-update",
+        plain,
+        "json = true",
+        steps=(Step(), Step(("verify", "--json-update", "--workers", "2"), upstream=grow)),
+        https=True,
+    ),
+    Case(
+        "delete",
+        plain,
+        "json = true",
+        steps=(Step(), Step(("delete", "--workers", "2", "Demo_Pkg.One", "A"))),
+        https=True,
+    ),
+    Case(
+        "delete --dry-run",
+        plain,
+        "json = true",
+        steps=(Step(), Step(("delete", "--dry-run", "Demo_Pkg.One"))),
+        https=True,
+    ),
+)
