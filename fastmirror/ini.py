@@ -13,6 +13,7 @@ import math
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -42,6 +43,7 @@ def quoted(value: str) -> str:
     return repr(_QUERY.sub("***", _BEFORE_AT.sub(r"\1***@", value))[:_QUOTED_LENGTH])
 
 
+@lru_cache(maxsize=256)  # each line of a list is under the same names
 def shown(name: str) -> str:
     """A section's or a key's name as a message shows it."""
     return quoted(name)[1:-1]

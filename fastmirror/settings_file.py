@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fastmirror import ini
 from fastmirror.errors import SettingsError
-from fastmirror.filters.configuration import SECTIONS, read_filters
+from fastmirror.filters.configuration import SECTIONS, own_sections, read_filters
 from fastmirror.filters.requirements import NO_FILES
 from fastmirror.layout import Layout, PageFormat
 from fastmirror.settings import (
@@ -115,9 +115,10 @@ def parse_settings(
     Raises SettingsError with file, line and accepted values; what is merely ignored is in `warnings`.
     """
     config = ini.read_ini(text or "", source)
-    warnings = config.unknown(_VOCABULARY)
+    vocabulary = {**_VOCABULARY, **own_sections(config, overrides)}
+    warnings = config.unknown(vocabulary)
     for name, value in overrides.items():
-        config.override(name, value, _VOCABULARY)
+        config.override(name, value, vocabulary)
     storage = _storage(config)
     pages = _pages(config, storage.layout, warnings)
     settings = Settings(
