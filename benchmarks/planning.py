@@ -27,7 +27,8 @@ from benchmarks.report import Row, Run, commit, machine_facts, numbers, say, tab
 from benchmarks.upstream import Upstream, prepare_index, prepare_upstream
 from fastmirror.model import Outcome
 from fastmirror.names import NormalizedName
-from fastmirror.state import RecordedJob, State
+from fastmirror.schema import RecordedJob
+from fastmirror.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from fastmirror.errors import Interrupted, StorageError
 from fastmirror.model import Outcome, ProjectJob
 from fastmirror.pool import Budget, Pool
 from fastmirror.publisher import Done, Publisher
-from fastmirror.state import RecordedJob, State
+from fastmirror.schema import RecordedJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastmirror.pages import Context
     from fastmirror.progress import Progress
     from fastmirror.settings import Settings
+    from fastmirror.state import State
     from fastmirror.storage import Storage
     from fastmirror.summary import Counts
 

@@ -76,7 +76,7 @@ class Known(NamedTuple):
     upstream_digest: str  # of the upstream's page, as it came
     page_digest: str  # of the pages published; "" if none is
     settings_digest: str  # of what else shapes a page: formats, renderer, filters
-    files: bytes  # packed StoredFiles, see state.pack_files
+    files: bytes  # packed StoredFiles, see packing.pack_files
     outcome: str  # the last Status
     tries: int  # failures in a row
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.errors import MirrorError, is_storage_failure
 from fastmirror.model import Brought, FilesJob, Held, Outcome, ProjectJob, Split, StoredFile, Want
+from fastmirror.packing import pack_files, unpack_files
 from fastmirror.pages import Context, retired_pages, stage_pages
 from fastmirror.planner import in_pieces, needs_pieces, plan_project
 from fastmirror.reading import LegacyApi, PageReader, Reading, Source, read_page
-from fastmirror.state import pack_files, unpack_files
 from fastmirror.upstream import Dialect
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
-    from fastmirror.state import RecordedJob, State
+    from fastmirror.schema import RecordedJob
+    from fastmirror.state import State
     from fastmirror.storage import Storage
 
 _GROUP_PROJECTS = 512

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastmirror.planner import retry_delay_s
+
+if TYPE_CHECKING:
+    from fastmirror.model import Outcome
+
 SCHEMA_VERSION = 1
 
 SCHEMA = """
@@ -63,3 +70,37 @@ KNOWN = """
 select name, serial, etag, upstream_digest, page_digest, settings_digest, files, outcome, tries
 from project left join stored on stored.project = name where name in ({})
 """
+
+
+class RecordedJob(NamedTuple):
+    """What the parent knows of a job beside its outcome."""
+
+    wanted: bool
+    forced: bool
+    tries: int  # failures in a row before this one
+    expected: int | None  # the serial that it was to reach
+
+
+def project_row(outcome: Outcome, job: RecordedJob, now: float, check_id: int) -> dict[str, Any]:
+    """The columns of a project whose job came to this."""
+    is_whole = outcome.status in {"published", "unchanged"}
+    tries = 0 if is_whole else job.tries + 1
+    return {
+        "name": outcome.name,
+        "serial": outcome.serial,
+        "etag": outcome.etag,
+        "upstream_digest": outcome.upstream_digest,
+        "page_digest": outcome.page_digest,
+        "settings_digest": outcome.settings_digest,
+        "file_count": outcome.file_count,
+        "byte_count": outcome.byte_count,
+        "outcome": outcome.status,
+        "reason": outcome.reason,
+        "tries": tries,
+        "next_try": None if is_whole else now + retry_delay_s(tries),
+        "expected": None if is_whole else job.expected,
+        "verified_at": now if job.forced and outcome.status == "published" else None,
+        "checked_run": check_id if job.forced else None,
+        "wanted_by": "name" if job.wanted else "",
+        "listed": int(bool(outcome.page_digest) and not outcome.hidden),
+    }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -15,10 +14,19 @@ from urllib.parse import quote
 import orjson
 
 from fastmirror.errors import StorageError
-from fastmirror.model import Known, Outcome, StoredFile
+from fastmirror.model import Known, Outcome
 from fastmirror.names import NormalizedName
-from fastmirror.planner import retry_delay_s
-from fastmirror.schema import KNOWN, RECORD, RECORD_FAILURE, RECORD_UNCHANGED, SCHEMA, SCHEMA_VERSION
+from fastmirror.packing import unpack_files
+from fastmirror.schema import (
+    KNOWN,
+    RECORD,
+    RECORD_FAILURE,
+    RECORD_UNCHANGED,
+    SCHEMA,
+    SCHEMA_VERSION,
+    RecordedJob,
+    project_row,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -41,25 +49,6 @@ class FailingProject(NamedTuple):
     outcome: str
     reason: str
     next_try: float | None
-
-
-class RecordedJob(NamedTuple):
-    """What the parent knows of a job beside its outcome."""
-
-    wanted: bool
-    forced: bool
-    tries: int  # failures in a row before this one
-    expected: int | None  # the serial that it was to reach
-
-
-def pack_files(files: Sequence[StoredFile]) -> bytes:
-    """Stored files as one value of the state."""
-    return zlib.compress(orjson.dumps([tuple(file) for file in files]), 1)
-
-
-def unpack_files(packed: bytes) -> list[StoredFile]:
-    """The stored files in one value of the state."""
-    return [StoredFile(*fields) for fields in orjson.loads(zlib.decompress(packed))] if packed else []
 
 
 @contextmanager
@@ -195,7 +184,7 @@ class State:
             if outcome.status == "gone":
                 self.forget(outcome.name)
                 continue
-            row = _row(outcome, job, now, check_id)
+            row = project_row(outcome, job, now, check_id)
             if outcome.status in {"failed", "unchanged"}:
                 self._db.execute(RECORD_FAILURE if outcome.status == "failed" else RECORD_UNCHANGED, row)
                 continue
@@ -317,27 +306,3 @@ class State:
             return None
         summary: dict[str, Any] = orjson.loads(row[3] or "{}")
         return {"started": row[0], "finished": row[1], "exit_status": row[2]} | summary
-
-
-def _row(outcome: Outcome, job: RecordedJob, now: float, check_id: int) -> dict[str, Any]:
-    is_whole = outcome.status in {"published", "unchanged"}
-    tries = 0 if is_whole else job.tries + 1
-    return {
-        "name": outcome.name,
-        "serial": outcome.serial,
-        "etag": outcome.etag,
-        "upstream_digest": outcome.upstream_digest,
-        "page_digest": outcome.page_digest,
-        "settings_digest": outcome.settings_digest,
-        "file_count": outcome.file_count,
-        "byte_count": outcome.byte_count,
-        "outcome": outcome.status,
-        "reason": outcome.reason,
-        "tries": tries,
-        "next_try": None if is_whole else now + retry_delay_s(tries),
-        "expected": None if is_whole else job.expected,
-        "verified_at": now if job.forced and outcome.status == "published" else None,
-        "checked_run": check_id if job.forced else None,
-        "wanted_by": "name" if job.wanted else "",
-        "listed": int(bool(outcome.page_digest) and not outcome.hidden),
-    }

@@ -11,8 +11,10 @@ from fastmirror import publisher as publisher_module
 from fastmirror.errors import StorageError
 from fastmirror.model import Outcome, StagedPage, StoredFile
 from fastmirror.names import NormalizedName
+from fastmirror.packing import pack_files
 from fastmirror.publisher import Done, Publisher
-from fastmirror.state import RecordedJob, State, pack_files
+from fastmirror.schema import RecordedJob
+from fastmirror.state import State
 from fastmirror.storage import Storage
 
 if TYPE_CHECKING:

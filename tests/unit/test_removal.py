@@ -10,8 +10,10 @@ import pytest
 from fastmirror.layout import Layout, PageFormat, Tree, page_paths
 from fastmirror.model import Outcome, StoredFile
 from fastmirror.names import NormalizedName
+from fastmirror.packing import pack_files
 from fastmirror.removal import free_disputed, retract, unlink_doomed
-from fastmirror.state import RecordedJob, State, pack_files
+from fastmirror.schema import RecordedJob
+from fastmirror.state import State
 from fastmirror.storage import Storage
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ import pytest
 from fastmirror.errors import StorageError
 from fastmirror.model import Known, Outcome, StoredFile
 from fastmirror.names import NormalizedName
-from fastmirror.state import FailingProject, RecordedJob, State, Totals, pack_files, unpack_files
+from fastmirror.packing import pack_files, unpack_files
+from fastmirror.schema import RecordedJob
+from fastmirror.state import FailingProject, State, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,9 +15,9 @@ from pypi_simple import ProjectPage
 from fastmirror.layout import Layout, Tree
 from fastmirror.model import Known, Outcome, ProjectJob
 from fastmirror.names import NormalizedName
+from fastmirror.packing import unpack_files
 from fastmirror.pages import Context
 from fastmirror.settings_file import parse_settings
-from fastmirror.state import unpack_files
 from fastmirror.storage import Storage
 from fastmirror.upstream import Dialect
 from fastmirror.worker import run_inline

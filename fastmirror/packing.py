@@ -1,0 +1,29 @@
+"""A project's stored files as one value of the state."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import orjson
+
+from fastmirror.errors import StorageError
+from fastmirror.model import StoredFile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def pack_files(files: Sequence[StoredFile]) -> bytes:
+    """Stored files as one value of the state."""
+    return zlib.compress(orjson.dumps([tuple(file) for file in files]), 1)
+
+
+def unpack_files(packed: bytes) -> list[StoredFile]:
+    """The stored files in one value of the state. Raises StorageError if it cannot be read."""
+    if not packed:
+        return []
+    try:
+        return [StoredFile(*fields) for fields in orjson.loads(zlib.decompress(packed))]
+    except (zlib.error, ValueError, TypeError) as error:
+        raise StorageError(f"a project's files cannot be read from the state: {error}") from error
