@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import traceback
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
 
 import typer
 
 from fastmirror import __version__, logs
 from fastmirror.configuration import CONFIGURATION_FILES, load_settings, project_names
-from fastmirror.errors import (
-    Interrupted,
-    MirrorError,
-    SettingsError,
-    StorageError,
-    is_access_failure,
-    is_storage_failure,
+from fastmirror.console import (
+    LOOK_STATUSES,
+    RUN_STATUSES,
+    AsJson,
+    Directory,
+    Master,
+    Projects,
+    Sets,
+    answering,
+    app,
+    require_mirror,
+    say,
+    warn,
 )
 from fastmirror.progress import open_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastmirror.layout import Tree
     from fastmirror.mirror import RunOptions
     from fastmirror.settings import Settings
-
-P = ParamSpec("P")
-
-_logger = logging.getLogger("fastmirror.cli")
-
-_RUN_STATUSES = (
-    "Exit status: 0 all done; 1 some projects failed or are partial, or a default configuration was just"
-    " written; 2 settings; 3 another run holds the mirror; 4 the deletion guard held something back; 5 the"
-    " upstream is unusable; 6 storage failed; 70 a bug; 130, 143 interrupted."
-)
-_LOOK_STATUSES = "Exit status: 0 done; 1 a default configuration was just written; 2 settings, or no mirror there."
-
-app = typer.Typer(
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 
 class _Globals(NamedTuple):
@@ -65,50 +49,9 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _answering(command: Callable[P, int]) -> Callable[P, None]:
-    """Turn what a command returns or raises into the exit status, before typer sees it."""
-
-    @wraps(command)
-    def answer(*args: P.args, **kwargs: P.kwargs) -> None:
-        raise typer.Exit(_status(lambda: command(*args, **kwargs)))
-
-    return answer
-
-
-def _status(call: Callable[[], int]) -> int:
-    try:
-        return call()
-    except KeyboardInterrupt:
-        return 130
-    except MirrorError as error:
-        traced = _logger.isEnabledFor(logging.DEBUG)
-        _logger.error("%s", error, exc_info=traced)  # noqa: TRY400 - foreseen: its text is enough
-        return error.signal_status if isinstance(error, Interrupted) else error.exit_status
-    except Exception as error:
-        if isinstance(error, OSError) and (is_storage_failure(error) or is_access_failure(error)):
-            _logger.error("storage: %s", error)  # noqa: TRY400 - foreseen: its text is enough
-            return StorageError.exit_status
-        path = logs.current_log()
-        if path is None and not _logger.isEnabledFor(logging.DEBUG):
-            traceback.print_exc()
-        where = f"; its traceback is in {path}" if path else ""
-        _logger.critical("this is a bug%s (%s: %s)", where, type(error).__name__, error, exc_info=True)
-        return 70
-
-
-def _print(text: str) -> None:
-    """Write a result to stdout; that nobody reads it any more ends nothing."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            raise StorageError(f"cannot write the result: {error.strerror}") from error
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
-        _print(f"fastmirror {__version__}")
+        say(f"fastmirror {__version__}")
         raise typer.Exit
 
 
@@ -137,36 +80,18 @@ def _main(
     if context.invoked_subcommand is None:
         if len(sys.argv) > 1:
             context.fail("Missing command.")
-        _print(context.get_help())
+        say(context.get_help())
 
 
-_Directory = Annotated[
-    str | None,
-    typer.Option("--directory", metavar="PATH", help="The mirror's directory; overrides the file."),
-]
-_Master = Annotated[
-    str | None, typer.Option("--master", metavar="URL", help="The index to mirror; overrides the file.")
-]
-_Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of [mirror], or SECTION.KEY; may be repeated."),
-]
-_Projects = Annotated[
-    list[str] | None,
-    typer.Option("--project", metavar="NAME", help="Only this project; may be repeated, or be a list."),
-]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-@app.command(epilog=_RUN_STATUSES)
-@_answering
+@app.command(epilog=RUN_STATUSES)
+@answering
 def mirror(
     context: typer.Context,
     *,
-    directory: _Directory = None,
-    master: _Master = None,
-    project: _Projects = None,
-    sets: _Sets = None,
+    directory: Directory = None,
+    master: Master = None,
+    project: Projects = None,
+    sets: Sets = None,
     force_check: Annotated[
         bool, typer.Option("--force-check", help="Plan every project anew and verify every file.")
     ] = False,
@@ -197,8 +122,8 @@ def mirror(
     return _run(context, settings, options)
 
 
-@app.command(epilog=_RUN_STATUSES)
-@_answering
+@app.command(epilog=RUN_STATUSES)
+@answering
 def sync(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="The projects.")],
@@ -206,9 +131,9 @@ def sync(
     skip_simple_root: Annotated[
         bool, typer.Option("--skip-simple-root", help="Leave the root index as it is.")
     ] = False,
-    directory: _Directory = None,
-    master: _Master = None,
-    sets: _Sets = None,
+    directory: Directory = None,
+    master: Master = None,
+    sets: Sets = None,
 ) -> int:
     """Bring these projects up to date now."""
     projects = project_names(names)
@@ -218,17 +143,17 @@ def sync(
     return _run(context, settings, RunOptions(projects=projects, skip_root=skip_simple_root, debug=context.obj.debug))
 
 
-@app.command(epilog=_RUN_STATUSES)
-@_answering
+@app.command(epilog=RUN_STATUSES)
+@answering
 def plan(
     context: typer.Context,
     *,
     files: Annotated[bool, typer.Option("--files", help="Fetch the pages too, to tell files and bytes.")] = False,
-    as_json: _AsJson = False,
-    project: _Projects = None,
-    directory: _Directory = None,
-    master: _Master = None,
-    sets: _Sets = None,
+    as_json: AsJson = False,
+    project: Projects = None,
+    directory: Directory = None,
+    master: Master = None,
+    sets: Sets = None,
 ) -> int:
     """Show what a run would do, and change nothing."""
     projects = project_names(project)
@@ -243,31 +168,29 @@ def plan(
     epilog="Exit status: 0 the last run did all it had to do; 1 it did not, or projects are failing, or a"
     " default configuration was just written; 2 settings, or no mirror there."
 )
-@_answering
-def status(
-    context: typer.Context, *, as_json: _AsJson = False, directory: _Directory = None, sets: _Sets = None
-) -> int:
+@answering
+def status(context: typer.Context, *, as_json: AsJson = False, directory: Directory = None, sets: Sets = None) -> int:
     """Show how complete and fresh the mirror is, and what failed."""
     settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
-    _require_mirror(settings)
+    require_mirror(settings)
     from fastmirror import reports
     from fastmirror.inquiry import read_status
 
     reached = read_status(settings)
-    _print(reports.status_json(reached) if as_json else reports.status_text(reached))
+    say(reports.status_json(reached) if as_json else reports.status_text(reached))
     return 0 if reports.is_complete(reached) else 1
 
 
-@app.command(epilog=_LOOK_STATUSES)
-@_answering
+@app.command(epilog=LOOK_STATUSES)
+@answering
 def nginx(
     context: typer.Context,
     *,
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where nginx is to listen.")
     ] = "127.0.0.1:8080",
-    directory: _Directory = None,
-    sets: _Sets = None,
+    directory: Directory = None,
+    sets: Sets = None,
 ) -> int:
     """Print a complete nginx configuration for this mirror."""
     settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
@@ -275,19 +198,19 @@ def nginx(
     from fastmirror.nginx import nginx_configuration
 
     text = nginx_configuration(settings.storage.directory, tree, listen=listen, root_uri=settings.pages.root_uri)
-    _print(text.rstrip("\n"))
+    say(text.rstrip("\n"))
     return 0
 
 
-@app.command(epilog=f"{_LOOK_STATUSES[:-1]}; 130, 143 interrupted.")
-@_answering
+@app.command(epilog=f"{LOOK_STATUSES[:-1]}; 130, 143 interrupted.")
+@answering
 def serve(
     context: typer.Context,
     *,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")] = 8080,
-    directory: _Directory = None,
-    sets: _Sets = None,
+    directory: Directory = None,
+    sets: Sets = None,
 ) -> int:
     """Serve this mirror, for a laptop or a test."""
     settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
@@ -295,7 +218,7 @@ def serve(
     from fastmirror.serving import serve as serve_until_interrupted
 
     address = f"[{host}]" if ":" in host else host
-    _print(f"pip install --index-url http://{address}:{port}/simple/ PROJECT")
+    say(f"pip install --index-url http://{address}:{port}/simple/ PROJECT")
     serve_until_interrupted(settings.storage.directory, tree, host, port)
     return 0
 
@@ -308,11 +231,11 @@ def _run(context: typer.Context, settings: Settings, options: RunOptions) -> int
     progress = open_progress(sys.stderr)
     try:
         logs.set_up(settings.storage.directory, settings.log, debug=context.obj.debug, emit=progress.note)
-        _warn(settings)
+        warn(settings)
         summary = run_mirror(settings, options, progress)
     finally:
         progress.close()
-    _print(reports.summary_text(summary))
+    say(reports.summary_text(summary))
     return summary.exit_status
 
 
@@ -320,29 +243,18 @@ def _plan(settings: Settings, options: RunOptions, *, with_files: bool, as_json:
     from fastmirror import reports
     from fastmirror.inquiry import plan_run
 
-    _warn(settings)
+    warn(settings)
     progress = open_progress(sys.stderr)
     try:
         planned = plan_run(settings, options, with_files=with_files, progress=progress)
     finally:
         progress.close()
-    _print(reports.plan_json(planned) if as_json else reports.plan_text(planned))
+    say(reports.plan_json(planned) if as_json else reports.plan_text(planned))
     return 1 if planned.failed else 0
 
 
 def _tree(settings: Settings) -> Tree:
-    _require_mirror(settings)
+    require_mirror(settings)
     from fastmirror.inquiry import open_tree
 
     return open_tree(settings)
-
-
-def _require_mirror(settings: Settings) -> None:
-    directory = settings.storage.directory
-    if not any(os.path.exists(os.path.join(directory, part)) for part in ("web", ".fastmirror/state.sqlite")):
-        raise SettingsError(f"there is no mirror here (directory): {directory!r}")
-
-
-def _warn(settings: Settings) -> None:
-    for warning in settings.warnings:
-        _logger.warning("%s", warning)

@@ -24,7 +24,7 @@ FLOORS = (
     *("packing", "schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
     *("lanes", "sink", "fetcher", "pages", "reading", "project", "worker", "processes", "pool"),
     *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "mirror", "inquiry"),
-    *("reports", "configuration", "cli", "__main__"),
+    *("reports", "configuration", "console", "cli", "__main__"),
 )
 
 # Values and logic: the same input gives the same output.
@@ -39,7 +39,7 @@ DOORS = {
     "requests": {"transport.session"},
     "urllib3": {"transport.session"},
     "sqlite3": {"state"},
-    "typer": {"cli"},
+    "typer": {"console", "cli"},
     "tqdm": {"progress"},
     "concurrent_log_handler": {"logs"},
     "multiprocessing": {"processes", "pool"},
@@ -53,7 +53,7 @@ DOORS = {
 }
 
 # What only the command line may do.
-FACE = {"cli", "__main__"}
+FACE = {"console", "cli", "__main__"}
 FACE_CALLS = {"print", "exit", "quit", "sys.exit"}
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastmirror import cli, logs
+from fastmirror import console, logs
 from fastmirror.configuration import CONFIGURATION_FILES, load_settings, project_names, read_configuration
 from fastmirror.errors import (
     Interrupted,
@@ -214,7 +214,7 @@ def raising(error: BaseException) -> NoReturn:
 )
 def test_every_error_has_its_exit_status(error: BaseException, status: int, capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up(None, None, stream=sys.stderr)
-    assert cli._status(lambda: raising(error)) == status
+    assert console.status_of(lambda: raising(error)) == status
     logs.set_up(None, None)
     expected = "" if isinstance(error, KeyboardInterrupt) else f"fastmirror: error: {error}\n"
     assert capsys.readouterr() == ("", expected)
@@ -224,7 +224,7 @@ def test_a_bug_is_exit_70_with_its_traceback_in_the_log_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.set_up(str(tmp_path), LogSettings(max_bytes=10_000, keep=1), stream=sys.stderr)
-    assert cli._status(lambda: raising(ValueError("odd"))) == 70
+    assert console.status_of(lambda: raising(ValueError("odd"))) == 70
     logs.set_up(None, None)
     log = logs.log_path(str(tmp_path))
     told = capsys.readouterr().err
@@ -234,7 +234,7 @@ def test_a_bug_is_exit_70_with_its_traceback_in_the_log_alone(
 
 def test_a_bug_without_a_log_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up(None, None, stream=sys.stderr)
-    assert cli._status(lambda: raising(ValueError("odd"))) == 70
+    assert console.status_of(lambda: raising(ValueError("odd"))) == 70
     logs.set_up(None, None)
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
