@@ -15,6 +15,8 @@ Status = Literal[
     "partial",  # published without some file that could not be had
     "gone",  # upstream answers 404
     "failed",  # nothing was published; the old page stays
+    "intact",  # what is at rest is what the state names; nothing was asked for
+    "damaged",  # something at rest is not what the state names, and could not be mended
 ]
 
 
@@ -81,6 +83,32 @@ class Known(NamedTuple):
     tries: int  # failures in a row
 
 
+class Damage(NamedTuple):
+    """Something at rest that is not what the state names."""
+
+    path: str  # below web/
+    what: Literal["missing", "corrupt", "unreadable"]
+    size: int  # bytes that the state names; 0 where it does not say
+
+
+class Checked(NamedTuple):
+    """What came of looking at a project's files and pages at rest."""
+
+    files: int = 0  # read, with core metadata files
+    bytes: int = 0  # of those
+    damage: tuple[Damage, ...] = ()
+    unmended: tuple[str, ...] = ()  # paths of the damage that is still there
+
+    def joined(self, other: Checked) -> Checked:
+        """Both together."""
+        return Checked(
+            self.files + other.files,
+            self.bytes + other.bytes,
+            self.damage + other.damage,
+            self.unmended + other.unmended,
+        )
+
+
 class Brought(NamedTuple):
     """What came of a set of files to fetch."""
 
@@ -91,6 +119,7 @@ class Brought(NamedTuple):
     fetched_files: int = 0
     fetched_bytes: int = 0
     storage_failure: bool = False
+    checked: Checked | None = None
 
     def joined(self, other: Brought) -> Brought:
         """Both together."""
@@ -102,18 +131,20 @@ class Brought(NamedTuple):
             self.fetched_files + other.fetched_files,
             self.fetched_bytes + other.fetched_bytes,
             self.storage_failure or other.storage_failure,
+            self.checked.joined(other.checked) if self.checked and other.checked else self.checked or other.checked,
         )
 
 
 class Held(NamedTuple):
     """A project whose files were handed out in pieces, on its way to its page."""
 
-    page: str  # path in staging of what upstream answered
+    page: str  # path in staging of what upstream answered; "" if the pieces were only checked
     legacy: str  # path in staging of the legacy JSON document; "" if there is none
     etag: str
     dialect: str  # that the page is in
     damaged: tuple[str, ...]  # as plan_project takes them
     brought: Brought  # by the pieces that are back
+    checked: Checked | None = None  # what was found at rest before
 
 
 class ProjectJob(NamedTuple):
@@ -125,14 +156,16 @@ class ProjectJob(NamedTuple):
     wanted: bool  # asked for by name: survives filters, and its absence upstream is a failure
     force: bool  # trust nothing: plan anew and hash every stored file
     held: Held | None = None
+    check: bool = False  # look at what is at rest first; upstream is asked only if something is wrong, or by `force`
 
 
 class FilesJob(NamedTuple):
-    """Fetch some of a project's files; the project's page follows when all pieces are back."""
+    """Fetch some of a project's files, or check some; the project follows when all pieces are back."""
 
     name: NormalizedName
     piece: int
     wants: tuple[Want, ...]
+    check: tuple[StoredFile, ...] = ()
 
 
 Job = ProjectJob | FilesJob
@@ -170,6 +203,7 @@ class Outcome(NamedTuple):
     dialect: str = ""  # that upstream's page was in
     unreachable: bool = False  # upstream did not answer at all
     retired: tuple[str, ...] = ()  # paths below web/ of pages in forms that are not asked for any more
+    checked: Checked | None = None  # what was found at rest, where it was looked at
 
 
 class Split(NamedTuple):

@@ -59,10 +59,17 @@ def stage_pages(
     staged = []
     for page_format, body in bodies.items():
         finals = page_paths(context.tree, page.name, page_format)
-        if not (may_stand and all(storage.read(path) == body for path in finals)):
+        if not (may_stand and all(_stands(storage, path, body) for path in finals)):
             first = storage.write_staged(body)
             staged.append(StagedPage((first, *(storage.link_staged(first) for _ in finals[1:])), finals))
     return tuple(staged), digest
+
+
+def _stands(storage: Storage, path: str, body: bytes) -> bool:
+    try:
+        return storage.read(path) == body
+    except OSError:  # it cannot be read, but perhaps be replaced
+        return False
 
 
 def _entries(context: Context, page: Page, stored: Mapping[str, StoredFile]) -> list[simple.Entry]:

@@ -21,6 +21,7 @@ from fastmirror.schema import (
     KNOWN,
     RECORD,
     RECORD_FAILURE,
+    RECORD_INTACT,
     RECORD_UNCHANGED,
     SCHEMA,
     SCHEMA_VERSION,
@@ -30,6 +31,14 @@ from fastmirror.schema import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+
+_WITHOUT_PAGE = {
+    "failed": RECORD_FAILURE,
+    "damaged": RECORD_FAILURE,
+    "unchanged": RECORD_UNCHANGED,
+    "intact": RECORD_INTACT,
+}
 
 
 class Totals(NamedTuple):
@@ -185,8 +194,8 @@ class State:
                 self.forget(outcome.name)
                 continue
             row = project_row(outcome, job, now, check_id)
-            if outcome.status in {"failed", "unchanged"}:
-                self._db.execute(RECORD_FAILURE if outcome.status == "failed" else RECORD_UNCHANGED, row)
+            if outcome.files is None and outcome.status in _WITHOUT_PAGE:
+                self._db.execute(_WITHOUT_PAGE[outcome.status], row)
                 continue
             self._db.execute(RECORD, row)
             if outcome.files is not None:
@@ -238,7 +247,11 @@ class State:
                 marks = ",".join("?" * len(by))
                 blobs = self._db.execute(f"select files from stored where project in ({marks})", tuple(by))  # noqa: S608
             for (packed,) in blobs:
-                for file in unpack_files(packed):
+                try:
+                    files = unpack_files(packed)
+                except StorageError:  # it may name any of them
+                    return set(paths)
+                for file in files:
                     if file.path in paths:
                         found.add(file.path)
                     if file.metadata and f"{file.path}.metadata" in paths:

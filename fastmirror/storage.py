@@ -14,6 +14,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 OWN_DIRECTORY = ".fastmirror"
 _PARTIALS = "partial"
 _PARTIALS_KEPT_S = 5 * 24 * 3600.0
-_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 17  # what is read stays in the processor's cache until it is hashed
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
@@ -317,6 +318,16 @@ class Storage:
                 os.unlink(entry.path)
 
 
+class _Own(threading.local):
+    """Each thread's buffer: to make one for a small file would cost as much as to hash it."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(_READ_BYTES)
+
+
+_own = _Own()
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write every byte; the kernel may take fewer at a time than it is given."""
     written = os.write(descriptor, data)
@@ -327,7 +338,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 def hash_descriptor(descriptor: int, digests: Sequence[Hash]) -> int:
     """Feed an open file, from where it stands to its end, to these digests; return its bytes."""
     size = 0
-    buffer = bytearray(_READ_BYTES)
+    buffer = _own.buffer
     view = memoryview(buffer)
     while count := os.readv(descriptor, [buffer]):
         for digest in digests:

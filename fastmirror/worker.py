@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from fastmirror import logs
 from fastmirror.channel import Channel
+from fastmirror.checking import check_files
 from fastmirror.fetcher import Desk, Fetcher
 from fastmirror.lanes import Lanes
 from fastmirror.model import (
     Answer,
     Brought,
+    Checked,
     Drain,
     FilesJob,
     FilesOutcome,
@@ -133,12 +135,27 @@ class _FilesTask:
         self._brought = Brought()
 
     def start(self) -> None:
+        if self._job.check:
+            self._check()
+            return
         for want in self._job.wants:
             try:
                 self._bench.fetcher.fetch(want, self._take)
             except Exception as error:  # noqa: BLE001 - one file's trouble is never another's
                 _LOG.exception("%s: this is a bug", want.filename)
                 self._take(Brought(failures=((want.filename, f"bug: {type(error).__name__}: {error}"),)))
+
+    def _check(self) -> None:
+        bench, found = self._bench, [Checked()]
+        compare = bench.context.settings.storage.compare
+
+        def check() -> None:
+            found[0] = check_files(bench.storage, self._job.check, compare=compare)
+
+        def answer() -> None:
+            self._answer(FilesOutcome(self._job.name, self._job.piece, Brought(checked=found[0])))
+
+        bench.side.submit(check, answer)
 
     def _take(self, brought: Brought) -> None:
         self._brought = self._brought.joined(brought)

@@ -22,7 +22,7 @@ FLOORS = (
     *("transport", "transport.rate", "transport.headers", "transport.poller", "transport.curl", "transport.session"),
     *("channel",),
     *("packing", "schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
-    *("lanes", "sink", "fetcher", "pages", "reading", "project", "worker", "processes", "pool"),
+    *("lanes", "sink", "fetcher", "pages", "reading", "checking", "project", "worker", "processes", "pool"),
     *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "mirror", "inquiry"),
     *("reports", "configuration", "console", "cli", "__main__"),
 )
