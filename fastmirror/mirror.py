@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.discovery import Discovery, Found, Root, wanted
-from fastmirror.errors import Interrupted, MirrorError, StorageError, UpstreamError, is_storage_failure
-from fastmirror.execution import Execution, Terms
+from fastmirror.errors import MirrorError, UpstreamError
+from fastmirror.execution import Terms
 from fastmirror.layout import index_path
 from fastmirror.lock import hold_lock
-from fastmirror.pages import Context
 from fastmirror.removal import are_too_many, free_disputed, is_held_back, retract, unlink_doomed
-from fastmirror.rootindex import write_root_index
-from fastmirror.settings import Settings, fingerprint
-from fastmirror.simple import RENDERER_VERSION
-from fastmirror.state import State
-from fastmirror.storage import Storage
+from fastmirror.run import Run, open_parts
 from fastmirror.summary import FAILURES_TOLD, Counts, Summary
 from fastmirror.transport.session import Session
-from fastmirror.tree import settle_tree, state_path
 from fastmirror.upstream import with_netrc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
+    from fastmirror.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,61 +49,36 @@ def run_mirror(settings: Settings, options: RunOptions, progress: Progress) -> S
         return run.go()
 
 
-class _Run:
-    """The state of one run; its steps in the order in which they happen."""
+class _Run(Run):
+    """A run's steps in the order in which they happen."""
 
     def __init__(self, settings: Settings, options: RunOptions, progress: Progress, lock: int) -> None:
-        self._settings = settings
+        parts = open_parts(settings, lock)
+        begun = time.time()
         self._options = options
-        self._progress = progress
-        self._started = time.time()
-        self._counts = Counts()
-        self._serial: int | None = None
-        self._marked = False
-        storage = settings.storage
-        self._storage = Storage(storage.directory, storage.staging, durable=storage.durability)
-        self._storage.prepare()
-        self._storage.open_desk()
-        self._state = State(state_path(storage.directory))
-        self._tree = settle_tree(settings, self._state, self._storage)
-        self._clean = self._state.get("clean") == "1"
-        self._settings_digest = fingerprint(settings, RENDERER_VERSION)
         self._session = Session(settings.upstream)
         self._chosen = wanted(settings, options.projects)
-        self._run_id = self._state.begin_run(self._started)
-        self._check_id = int(self._state.get("force_check_run") or self._run_id)
+        self._run_id = parts.state.begin_run(begun)
+        self._check_id = int(parts.state.get("force_check_run") or self._run_id)
         terms = Terms(
             settings, self._chosen, options.force_check, self._check_id,
-            None if options.max_time_s is None else self._started + options.max_time_s,
+            None if options.max_time_s is None else begun + options.max_time_s,
         )  # fmt: skip
-        self._execution = Execution(terms, self._state, self._storage, lock, self._counts, progress)
-        self._execution.every_hour = self._write_index
+        super().__init__(parts, terms, progress, Counts())
 
     def __enter__(self) -> _Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._execution.close()
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         self._session.close()
-        self._storage.close()
-        self._state.close()
 
     def go(self) -> Summary:
         """The whole run."""
         _LOG.info("run %d begins: %s", self._run_id, self._settings.storage.directory)
-        error = ""
-        status = 0
         with self._signals():
             try:
-                self._sync()
-            except Interrupted as interruption:
-                error, status = str(interruption), interruption.signal_status
-            except StorageError as failure:
-                error, status = str(failure), failure.exit_status
-            except OSError as failure:
-                if not is_storage_failure(failure):
-                    raise
-                error, status = str(failure), StorageError.exit_status
+                status, error = self._cut_short(self._sync)
             except MirrorError as failure:
                 self._end(failure.exit_status, str(failure))
                 raise
@@ -139,13 +106,9 @@ class _Run:
         if found.update or found.remove:
             self._execution.open(len(found.update) + len(found.remove))
             dialect = root.dialect if root is not None else discovery.dialect()
-            self._mark_unclean()
-            self._execution.brief(
-                Context(
-                    self._settings, dialect, self._tree, self._settings_digest, self._clean, options.debug,
-                    plan_only=False, fresh=not self._storage.holds_files(),
-                )
-            )  # fmt: skip
+            is_check = options.force_check and not chosen.by_command
+            self._mark_unclean({"force_check_run": str(self._check_id)} if is_check else {})
+            self._execution.brief(self._context(dialect, debug=options.debug))
             self._remove(found)
             self._update(found.update)
             self._require_answers()
@@ -157,18 +120,6 @@ class _Run:
         if counts.unreachable and counts.unreachable == counts.answered:
             self._trust_rows_again()
             raise UpstreamError(f"upstream does not answer: {next(iter(counts.failures.values()))}")
-
-    def _mark_unclean(self) -> None:
-        """Before anything is renamed: until the run ends in order, rows may be behind the pages."""
-        facts: dict[str, str | None] = {"clean": "0", "layout": str(self._tree.layout)}
-        if self._state.get("settings") is None:  # all that will be held is made with these
-            facts["settings"] = self._settings_digest
-        facts["hash_index"] = "1" if self._tree.hash_index else None
-        if self._options.force_check and not self._chosen.by_command:
-            facts["force_check_run"] = str(self._check_id)
-        with self._state.transaction():
-            self._state.put(facts)
-        self._marked = True
 
     def _remove(self, found: Found) -> None:
         """Ask once for what is no longer listed; what upstream says is gone leaves the mirror, under the guard."""
@@ -206,8 +157,7 @@ class _Run:
 
     def _write_index(self) -> None:
         if not self._options.skip_root:
-            serial = self._serial or self._state.greatest_serial()
-            write_root_index(self._state, self._storage, self._settings.pages.formats, serial)
+            super()._write_index()
 
     def _conclude(self, discovery: Discovery, root: Root | None, found: Found) -> None:
         formats = self._settings.pages.formats
@@ -253,12 +203,6 @@ class _Run:
             self._storage.flush()
             self._trust_rows_again()
 
-    def _trust_rows_again(self) -> None:
-        """What this run did is recorded: the next may trust the rows if this one might."""
-        if self._clean:
-            with self._state.transaction():
-                self._state.put({"clean": "1"})
-
     def _exit_status(self) -> int:
         counts = self._counts
         if counts.held_removals or counts.held_files:
@@ -278,19 +222,3 @@ class _Run:
             self._state.end_run(self._run_id, time.time(), exit_status, kept)
         _LOG.info("run %d ends with exit status %d after %.1f s: %s", self._run_id, exit_status, seconds, kept)
         return summary
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the run in order; before there is anything to drain, at once."""
-
-        def handle(number: int, _frame: object) -> None:
-            if not self._marked:
-                raise Interrupted(number)
-            self._execution.interrupt(number)
-
-        kept = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in kept.items():
-                signal.signal(number, handler)

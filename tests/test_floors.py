@@ -23,7 +23,7 @@ FLOORS = (
     *("channel",),
     *("packing", "schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
     *("lanes", "sink", "fetcher", "pages", "reading", "checking", "project", "worker", "processes", "pool"),
-    *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "mirror", "inquiry"),
+    *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "run", "mirror", "inquiry"),
     *("reports", "configuration", "console", "cli", "__main__"),
 )
 
