@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
 
 import typer
 
-from fastmirror import __version__, logs
+from fastmirror import __version__, logs, upkeep  # noqa: F401 - upkeep brings its commands
 from fastmirror.configuration import CONFIGURATION_FILES, load_settings, project_names
 from fastmirror.console import (
     LOOK_STATUSES,

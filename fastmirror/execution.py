@@ -39,6 +39,8 @@ class Terms(NamedTuple):
     force: bool
     check_id: int  # of the --force-check under way
     deadline: float | None  # epoch seconds; nothing is begun after it
+    check: bool = False  # look at what is at rest first
+    dry_run: bool = False  # record nothing
 
 
 class Execution:
@@ -129,15 +131,25 @@ class Execution:
         for names in in_chunks(update, CHUNK):
             known = self._state.known(names)
             for name in names:
-                yield ProjectJob(name, update[name], known.get(name), name in wanted, terms.force)
+                held = known.get(name)
+                force = terms.force or (held is not None and held.outcome == "damaged")
+                yield ProjectJob(name, update[name], held, name in wanted, force, check=terms.check)
 
     def _take(self, job: ProjectJob, outcome: Outcome) -> None:
         if outcome.storage_failure:
             self._storage_failure = outcome.reason
             return
         self._counts.take(outcome)
-        is_bad = outcome.status in {"failed", "partial"}
-        self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(is_bad))
+        is_bad = outcome.status in {"failed", "partial", "damaged"}
+        checked = outcome.checked
+        if checked is not None:
+            self._counts.checks.take(outcome.name, checked, mends=not self._terms.dry_run)
+        if checked is not None and self._terms.check:
+            self._progress.advance(1, checked.files, checked.bytes, int(is_bad))
+        else:
+            self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(is_bad))
+        if self._terms.dry_run:
+            return
         if is_bad:
             _LOG.info("%s: %s: %s", outcome.name, outcome.status, outcome.reason)
         self.dialect = self.dialect or outcome.dialect
@@ -148,10 +160,12 @@ class Execution:
             return
         tries = job.known.tries if job.known else 0
         by_command = self._terms.chosen.by_command
-        self._publisher.add(Done(outcome, RecordedJob(by_command, job.force, tries, job.serial)))
+        self._publisher.add(Done(outcome, RecordedJob(by_command, job.force or job.check, tries, job.serial)))
 
     def _unpublished(self, outcome: Outcome, failed: Outcome) -> None:
         self._counts.take_back(outcome.name, outcome.status)
+        if outcome.checked is not None:
+            self._counts.checks.take_back(outcome.name, outcome.checked)
         self._counts.take(failed)
         self._progress.advance(0, 0, 0, 1)
         _LOG.warning("%s: %s", failed.name, failed.reason)

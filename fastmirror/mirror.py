@@ -14,7 +14,7 @@ from fastmirror.errors import MirrorError, UpstreamError
 from fastmirror.execution import Terms
 from fastmirror.layout import index_path
 from fastmirror.lock import hold_lock
-from fastmirror.removal import are_too_many, free_disputed, is_held_back, retract, unlink_doomed
+from fastmirror.removal import are_too_many, is_held_back, retract, unlink_doomed
 from fastmirror.run import Run, open_parts
 from fastmirror.summary import FAILURES_TOLD, Counts, Summary
 from fastmirror.transport.session import Session
@@ -134,14 +134,7 @@ class _Run(Run):
     def _update(self, update: dict[NormalizedName, int | None]) -> None:
         self._execution.do(update)
         self._retract_gone()
-        disputed = self._execution.take_disputed()
-        freed = free_disputed({path for paths in disputed.values() for path in paths}, self._state, self._storage)
-        again = {name: update.get(name) for name, paths in disputed.items() if freed.intersection(paths)}
-        if again:
-            for name in again:
-                self._counts.take_back(name, "partial")
-            self._counts.planned -= len(again)
-            self._execution.do(again)
+        self._free_disputed(update)
 
     def _retract_gone(self) -> None:
         gone = self._execution.take_gone()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _PROJECTS_AT_ONCE = 500
 _REMOVALS_LEAST = 20
-_REMOVED_FILES_LEAST = 1000
+REMOVED_FILES_LEAST = 1000
 
 
 def are_too_many(count: int, guard: GuardSettings, state: State | None) -> bool:
@@ -70,7 +70,7 @@ def unlink_doomed(state: State, storage: Storage, moment: float, chosen_limit: i
     A file that some project names again, or names too, is spared.
     """
     due = state.doomed_before(moment)
-    if is_over_limit(len(due), least=_REMOVED_FILES_LEAST, chosen=chosen_limit, total=lambda: state.totals().files):
+    if is_over_limit(len(due), least=REMOVED_FILES_LEAST, chosen=chosen_limit, total=lambda: state.totals().files):
         return len(due)
     if not due:
         return 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastmirror.errors import Interrupted, StorageError, is_storage_failure
 from fastmirror.execution import Execution
 from fastmirror.pages import Context
+from fastmirror.removal import free_disputed
 from fastmirror.rootindex import write_root_index
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
@@ -18,10 +19,11 @@ from fastmirror.storage import Storage
 from fastmirror.tree import settle_tree, state_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from fastmirror.execution import Terms
     from fastmirror.layout import Tree
+    from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
     from fastmirror.summary import Counts
     from fastmirror.upstream import Dialect
@@ -93,6 +95,17 @@ class Run:
         if self._clean:
             with self._state.transaction():
                 self._state.put({"clean": "1"})
+
+    def _free_disputed(self, update: Mapping[NormalizedName, int | None]) -> None:
+        """Do projects again that found their files' names taken by files that no project names."""
+        disputed = self._execution.take_disputed()
+        freed = free_disputed({path for paths in disputed.values() for path in paths}, self._state, self._storage)
+        again = {name: update.get(name) for name, paths in disputed.items() if freed.intersection(paths)}
+        if again:
+            for name in again:
+                self._counts.take_back(name, "partial")
+            self._counts.planned -= len(again)
+            self._execution.do(again)
 
     def _write_index(self) -> None:
         serial = self._serial or self._state.greatest_serial()

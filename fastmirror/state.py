@@ -173,6 +173,18 @@ class State:
             rows = self._db.execute("select name from project where checked_run is not ?", (run,))
             return [name for (name,) in rows]
 
+    def by_verification(self) -> list[tuple[NormalizedName, int | None]]:
+        """Every project that has something at rest, with its serial; those not verified for longest first."""
+        with _translated(self._path):
+            return self._db.execute(
+                "select name, serial from project where page_digest <> '' or file_count order by verified_at, name"
+            ).fetchall()
+
+    def every_files(self) -> Iterator[tuple[NormalizedName, bytes]]:
+        """The packed files of every project."""
+        with _translated(self._path):
+            yield from self._db.execute("select project, files from stored")
+
     def wanted_by_name(self) -> set[NormalizedName]:
         """Projects that were asked for by name: they survive filters."""
         with _translated(self._path):
@@ -219,6 +231,12 @@ class State:
         """Files whose grace is over, with the project that dropped each: (path, project)."""
         with _translated(self._path):
             return list(self._db.execute("select path, project from doomed where since <= ?", (moment,)))
+
+    def doomed_after(self, moment: float) -> Iterator[str]:
+        """Files that are doomed and in their grace still."""
+        with _translated(self._path):
+            for (path,) in self._db.execute("select path from doomed where since > ?", (moment,)):
+                yield path
 
     def spare(self, paths: Iterable[str]) -> None:
         """These are no longer to be removed: they are gone, or a page names them again."""

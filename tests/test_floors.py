@@ -23,8 +23,20 @@ FLOORS = (
     *("channel",),
     *("packing", "schema", "state", "storage", "lock", "nginx", "serving", "upstream"),
     *("lanes", "sink", "fetcher", "pages", "reading", "checking", "project", "worker", "processes", "pool"),
-    *("tree", "publisher", "rootindex", "discovery", "removal", "execution", "run", "mirror", "inquiry"),
-    *("reports", "configuration", "console", "cli", "__main__"),
+    *(
+        "tree",
+        "publisher",
+        "rootindex",
+        "discovery",
+        "removal",
+        "unowned",
+        "execution",
+        "run",
+        "mirror",
+        "verify",
+        "inquiry",
+    ),
+    *("reports", "configuration", "console", "upkeep", "cli", "__main__"),
 )
 
 # Values and logic: the same input gives the same output.
@@ -39,7 +51,7 @@ DOORS = {
     "requests": {"transport.session"},
     "urllib3": {"transport.session"},
     "sqlite3": {"state"},
-    "typer": {"console", "cli"},
+    "typer": {"console", "upkeep", "cli"},
     "tqdm": {"progress"},
     "concurrent_log_handler": {"logs"},
     "multiprocessing": {"processes", "pool"},
