@@ -114,6 +114,7 @@ class Discovery:
         self.shape = f"{base}-{filters.narrowing}" if filters.narrowing else base  # of the pages and files of all
         # What was applied last counts only for the same selection.
         self.selection = f"{filters.selection}-{settings.storage.removed_projects}"
+        self._unwanted = {name for (name,) in state.select("select name from unwanted")} if state is not None else set()
         self._survivors = state.wanted_by_name() if filters.selects and state is not None else set()
         self._displays: dict[NormalizedName, str] | None = {} if filters.needs_display else None
 
@@ -194,18 +195,20 @@ class Discovery:
 
     def _selects(self, name: NormalizedName) -> bool:
         filters = self._filters
+        if name in self._unwanted:
+            return False
         if not filters.selects or name in self._survivors:
             return True
         return filters.keeps(name, self._displays.get(name, "") if self._displays is not None else "")
 
     def _kept(self, projects: dict[NormalizedName, int | None]) -> dict[NormalizedName, int | None]:
-        if not self._filters.selects:
+        if not self._filters.selects and not self._unwanted:
             return projects
         return {name: serial for name, serial in projects.items() if self._selects(name)}
 
     def plan_names(self, chosen: Wanted) -> Found:
         """Ask for each of these, whatever upstream's serials are."""
-        names = chosen.names or frozenset()
+        names = (chosen.names or frozenset()) - self._unwanted
         denied: list[NormalizedName] = []
         if self._state is not None and not chosen.by_command and self._state.get("selection") != self.selection:
             denied = [name for name, _ in self._state.every_serial() if name not in names]

@@ -63,6 +63,9 @@ class _Run(Run):
         self._session = Session(settings.upstream)
         self._filters = Filters(settings.filters)
         self._chosen = wanted(self._filters, options.projects, parts.state)
+        if options.projects:  # asked for again, they are wanted again
+            with parts.state.transaction():
+                parts.state.change("delete from unwanted where name = ?", [(name,) for name in options.projects])
         self._run_id = parts.state.begin_run(begun)
         self._check_id = int(parts.state.get("force_check_run") or self._run_id)
         terms = Terms(

@@ -234,8 +234,13 @@ def unlink_doomed(state: State, storage: Storage, moment: float, chosen_limit: i
     due = state.doomed_before(moment)
     if is_over_limit(len(due), least=REMOVED_FILES_LEAST, chosen=chosen_limit, total=lambda: state.totals().files):
         return len(due)
-    if not due:
-        return 0
+    if due:
+        unlink_unnamed(due, state, storage)
+    return 0
+
+
+def unlink_unnamed(due: Sequence[tuple[str, str]], state: State, storage: Storage) -> None:
+    """Unlink those of these files, each with the project that dropped it, that no project names."""
     paths = {path for path, _ in due}
     unnamed = paths - _named(state, due)
     for path in sorted(unnamed):
@@ -245,7 +250,6 @@ def unlink_doomed(state: State, storage: Storage, moment: float, chosen_limit: i
         note_removed(state, unnamed)
         state.spare(paths)
         state.unshare(unnamed)
-    return 0
 
 
 def free_disputed(disputed: set[str], state: State, storage: Storage) -> set[str]:

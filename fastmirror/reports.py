@@ -12,6 +12,7 @@ from fastmirror.progress import human_bytes, human_time
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fastmirror.deletion import Deletion
     from fastmirror.inquiry import MirrorStatus, PlannedRun
     from fastmirror.settings import Settings
     from fastmirror.summary import Failure, Summary, Verification
@@ -153,6 +154,16 @@ def _judgement(found: Verification) -> str:
     if missing or found.exit_status:
         return f"not well: {', '.join(missing) or f'exit status {found.exit_status}'}"
     return "well" if not found.mended else "well again"
+
+
+def deletion_text(deletion: Deletion) -> str:
+    """What was deleted, or would be."""
+    verb = "would be deleted" if deletion.dry_run else "deleted"
+    lines = [f"  {clean(path)}" for path in deletion.paths] if deletion.dry_run else []
+    lines += [f"not in the mirror: {clean(name)}" for name in deletion.absent]
+    projects = _plural(len(deletion.held), "project", "projects")
+    lines.append(f"{verb}: {projects}, {_files(len(deletion.paths), deletion.bytes)}")
+    return "\n".join(lines)
 
 
 def plan_text(plan: PlannedRun) -> str:

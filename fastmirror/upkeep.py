@@ -10,6 +10,7 @@ import typer
 
 from fastmirror import logs
 from fastmirror.commands import app, require_mirror, warn
+from fastmirror.configuration import project_names
 from fastmirror.face import Directory, Master, Sets, answering, load_settings, show
 from fastmirror.progress import open_progress
 
@@ -58,3 +59,33 @@ def verify(
         progress.close()
     show(reports.verification_text(verification, delete=delete))
     return verification.exit_status
+
+
+@app.command(
+    epilog="Exit status: 0 they are gone, or were not there; 1 a default configuration was just written; 2 settings, or"
+    " no mirror there; 3 another run holds the mirror; 6 storage failed; 70 a bug."
+)
+@answering
+def delete(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="The projects.")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    _workers: _Workers = 0,
+    _skip_json_fetch: Annotated[
+        bool, typer.Option("--skip-json-fetch", help="For bandersnatch's sake: nothing is ever fetched.")
+    ] = False,
+    directory: Directory = None,
+    sets: Sets = None,
+) -> int:
+    """Take projects out of the mirror, now and until they are asked for by name."""
+    projects = project_names(names)
+    settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
+    require_mirror(settings)
+    from fastmirror import reports
+    from fastmirror.deletion import delete_projects
+
+    logs.set_up(settings.storage.directory, settings.log, debug=context.obj.debug, stream=sys.stderr)
+    warn(settings)
+    show(reports.deletion_text(delete_projects(settings, projects, dry_run=dry_run)))
+    return 0

@@ -431,7 +431,7 @@ def test_a_state_of_another_version_is_refused(state, path):
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_file_that_is_no_state_is_an_error_of_the_storage_that_names_it(path, read_only):
     Path(path).write_bytes(b"this is no database at all, and too long to be an empty one" * 100)
-    with pytest.raises(StorageError, match="state cannot be used") as caught:
+    with pytest.raises(StorageError, match="state is damaged") as caught:
         State(path, read_only=read_only)
     assert path in str(caught.value)
 
@@ -445,7 +445,7 @@ def test_a_state_whose_pages_are_damaged_is_an_error_of_the_storage(path):
     with open(path, "r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * (size - 4096))
-    with pytest.raises(StorageError, match="state cannot be used"):
+    with pytest.raises(StorageError, match="state is damaged"):
         list(State(path).every_serial())
 
 
