@@ -46,17 +46,19 @@ class Case(NamedTuple):
     fill: Callable[[FakeIndex], None]
     options: str = ""  # more lines of [mirror]; {home} and {index} are filled in
     sections: str = ""
-    files: Mapping[str, str | bytes] = {}  # beside the configuration
+    files: Mapping[str, str] = {}  # beside the configuration
     steps: tuple[Step, ...] = (Step(),)
     differences: tuple[Difference, ...] = ()
     since: int = 6  # the first major version of bandersnatch that has it
-    file_host: bool = False  # whether upstream's files lie on a host of their own
+    second: Callable[[FakeIndex], None] | None = None  # fills another index, {mirror}
     https: bool = False  # `verify` and `delete` of bandersnatch's take nothing else
 
-    @property
-    def configuration(self) -> str:
-        """The file's text."""
-        return f"{_COMMON}{self.options}\n{self.sections}"
+    def configuration(self, **places: object) -> str:
+        """The file's text, with its places filled in: {home}, {index}, …"""
+        text = f"{_COMMON}{self.options}\n{self.sections}"
+        for place, value in places.items():
+            text = text.replace(f"{{{place}}}", str(value))
+        return text
 
 
 class Run(NamedTuple):
@@ -73,6 +75,7 @@ class Bandersnatch:
     name = "bandersnatch"
 
     def __init__(self, python: Path, version: str) -> None:
+        self.python = python
         self.version = version
         self._process = subprocess.Popen(
             [str(python), str(Path(__file__).with_name("preloaded.py"))],
@@ -164,9 +167,6 @@ class Beside:
     def __init__(self, home: Path, bandersnatch: Bandersnatch, index: FakeIndex, configuration: str) -> None:
         """`home` holds what the configuration names, the certificate that is trusted among it."""
         self.index = index
-        places = {"{home}": str(home), "{index}": index.url, "{files}": index.file_host}
-        for place, value in places.items():
-            configuration = configuration.replace(place, value)
         (home / "mirror.conf").write_text(configuration)
         self.theirs = Side(bandersnatch, home)
         self.ours = Side(Fastmirror(), home)

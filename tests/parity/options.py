@@ -56,14 +56,23 @@ def _touch(*names: str) -> Step:
     return Step(upstream=touch)
 
 
-def _fail_a_file(index: FakeIndex) -> None:
-    index.fault("/packages/*/zope.interface-7.0.tar.gz", faults.status(500))
+def _spoil_a_file(index: FakeIndex) -> None:
+    index.fault("/packages/*/zope.interface-7.0.tar.gz", faults.wrong_content())
+
+
+def _spoilt(index: FakeIndex) -> None:
+    plain(index)
+    _spoil_a_file(index)
 
 
 def _remove(index: FakeIndex) -> None:
     index.remove_file("Demo_Pkg.One", "demo_pkg_one-1.0.tar.gz", keep_content=True)
 
 
+_HONEST = "an exit status of 0 says that all was done"
+_FROZEN = "one bad project holds up nothing else: bandersnatch does nothing but its `todo` while there is one"
+_PARTIAL = "the page has what there is; the project is tried again"
+_LEFT = "nothing half-written lies under web/"
 _TODO = Difference("todo", "None", ABSENT, "theirs is of no use to its next run, which deletes it")
 
 OPTIONS = (
@@ -136,7 +145,7 @@ OPTIONS = (
                 "packages/*/zope.interface-7.0.tar.gz/",
                 ANY,
                 ANY,
-                "theirs hashes a file whenever its project changes; ours trusts its record until verify or --force-check",
+                "theirs hashes a file whenever its project changes, ours by verify and --force-check",
             ),
         ),
     ),
@@ -148,7 +157,54 @@ OPTIONS = (
         "diff-file = {{mirror_directory}}/mirrored-files\ndiff-append-epoch = true",
     ),
     Case("cleanup", varied, "cleanup = true", steps=(Step(tree=_make_legacy_pages),)),
-    Case("download-mirror", varied, "download-mirror = {index}", file_host=True),
+    Case("download-mirror", varied, "download-mirror = {mirror}/", second=varied),
+    Case("download-mirror that lacks files", varied, "download-mirror = {mirror}", second=plain),
+    Case(
+        "download-mirror that lacks files, without another way",
+        varied,
+        "download-mirror = {mirror}\ndownload-mirror-no-fallback = true",
+        second=plain,
+        differences=(
+            Difference("exit status/0", 0, 1, _HONEST),
+            Difference("last-modified/", ABSENT, "file", _FROZEN),
+            Difference("status", ABSENT, "1017", _FROZEN),
+            Difference("todo", "1017\nodd 1017", ABSENT, _FROZEN),
+            Difference("simple/odd/index.*/", ABSENT, "file", _PARTIAL),
+            Difference("simple/index.*/odd/", ABSENT, "listed", _PARTIAL),
+        ),
+    ),
+    Case(
+        "download-mirror with other bytes",
+        plain,
+        "download-mirror = {mirror}",
+        second=_spoilt,
+        differences=(Difference("packages/*/.zope.interface-7.0.tar.gz.*/", ANY, ABSENT, _LEFT),),
+    ),
+    Case(
+        "one file of other bytes, then changes",
+        plain,
+        steps=(Step(upstream=_spoil_a_file), _MORE),
+        differences=(
+            Difference("exit status/?", 0, 1, _HONEST),
+            Difference("last-modified/", ABSENT, "file", _FROZEN),
+            Difference("status", ABSENT, "1014", _FROZEN),
+            Difference("todo", "1010\nzope.interface 1006", ABSENT, _FROZEN),
+            Difference("packages/*/.zope.interface-7.0.tar.gz.*/", ANY, ABSENT, _LEFT),
+            Difference("simple/zope-interface/index.*/", ABSENT, "file", _PARTIAL),
+            Difference("simple/index.*/zope-interface/", ABSENT, "listed", _PARTIAL),
+            Difference("packages/*/late-1.0.tar.gz/", ABSENT, ANY, _FROZEN),
+            Difference("simple/late/index.*/", ABSENT, "file", _FROZEN),
+            Difference("simple/index.*/late/", ABSENT, "listed", _FROZEN),
+            Difference("packages/*/demo_pkg_one-4.0-py3-none-any.whl*/", ABSENT, ANY, _FROZEN),
+            Difference("simple/demo-pkg-one/index.*/demo_pkg_one-4.0-py3-none-any.whl/", ABSENT, "listed", _FROZEN),
+            Difference("simple/demo-pkg-one/index.v1_json/version 4.0/", ABSENT, "listed", _FROZEN),
+            Difference("simple/demo-pkg-one/index.*/serial", 1005, 1011, _FROZEN),
+            Difference("simple/shared-a/index.*/shared-1.0-py3-none-any.whl/*yanked", ANY, "late", _FROZEN),
+            Difference("simple/shared-a/index.html/*/data-yanked", ABSENT, "late", _FROZEN),
+            Difference("simple/shared-a/index.*/serial", 1009, 1012, _FROZEN),
+            Difference("simple/a/index.*/serial", 1007, 1014, _FROZEN),
+        ),
+    ),
     Case(
         "options that leave no trace",
         varied,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Facts = dict[str, Any]
 
-_PAGE = re.compile(r"(?P<base>simple/(?:[^/]/)?[^/]{2,}/)index\.(?P<kind>html|v1_json)")
+_PAGE = re.compile(r"(?P<base>simple/(?:[^/]/)?[^/]+/)index\.(?P<kind>html|v1_json)")
 _ROOT = re.compile(r"simple/index\.(?P<kind>html|v1_json)")
 _KEPT = re.compile(r"(?P<serial>versions/index_\d+)_[^/]*\.(?P<kind>html|v1_html|v1_json)$")
 _BESIDE = ("generation", "status", "todo", "mirrored-files")
@@ -86,7 +86,9 @@ def _root_html(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _page_json(path: Path, base: str) -> Iterator[tuple[str, Any]]:
     document = json.loads(path.read_bytes())
-    yield "serial", document["meta"].get("_last-serial")
+    serial = document["meta"]["_last-serial"]
+    yield "serial", int(serial)
+    yield "serial's type", type(serial).__name__
     yield "api-version", document["meta"]["api-version"]
     yield from ((f"version {version}/", "listed") for version in document.get("versions", ()))
     yield from ((key, document[key]) for key in document.keys() - {"meta", "versions", "files"})
@@ -102,7 +104,7 @@ def _page_html(path: Path, base: str) -> Iterator[tuple[str, Any]]:
     text = path.read_text()
     page = _Links(text)
     trailer = re.search(r"<!--SERIAL (\d+)-->\s*\Z", text)
-    yield "serial", trailer and trailer[1]
+    yield "serial", trailer and int(trailer[1])
     yield "api-version", page.version
     for filename, attributes in page.links:
         url, _, digest = attributes.pop("href").partition("#")
