@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
 NOT_COMPARED = {
     "storage-backend = s3": "fastmirror has no such storage",
@@ -21,7 +18,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped: dict[str, int] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
-            if not getattr(report, "nodeid", "").startswith("tests/parity/"):
+            if not isinstance(report, pytest.TestReport) or not report.nodeid.startswith("tests/parity/"):
                 continue
             if report.skipped and isinstance(report.longrepr, tuple):
                 reason = report.longrepr[2].removeprefix("Skipped: ")
