@@ -5,6 +5,7 @@ MirrorError                1   something failed; the base of all of them
 ├ MirrorLocked             3   another run holds the mirror
 ├ UpstreamError            5   the upstream as a whole is unusable
 ├ StorageError             6   the disk is full, read-only or broken
+│ └ StateDamaged               the state's file is no database any more
 ├ Interrupted        130/143   a signal ended the run, drained and recorded
 ├ InvalidName                  a project's name that is none
 └ PageError                    a project's page that cannot be used; the project keeps its old page
@@ -49,6 +50,10 @@ class StorageError(MirrorError):
     """The disk refuses: full, read-only, failing."""
 
     exit_status = 6
+
+
+class StateDamaged(StorageError):
+    """The state's file is no database any more."""
 
 
 class Interrupted(MirrorError):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.adoption import adopt, open_state
 from fastmirror.discovery import Discovery, Found, Root, wanted
 from fastmirror.errors import Interrupted, MirrorError, StorageError, UpstreamError, is_storage_failure
 from fastmirror.execution import Execution, Terms
@@ -22,7 +24,6 @@ from fastmirror.removal import Removals, free_disputed, is_held_back, settle, un
 from fastmirror.rootindex import write_root_index
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
-from fastmirror.state import State
 from fastmirror.storage import Storage
 from fastmirror.summary import FAILURES_TOLD, Counts, Summary
 from fastmirror.transport.session import Session
@@ -76,7 +77,7 @@ class _Run:
         )
         self._storage.prepare()
         self._storage.open_desk()
-        self._state = State(state_path(storage.directory))
+        self._state = open_state(state_path(storage.directory))
         self._tree = settle_tree(settings, self._state, self._storage)
         self._clean = self._state.get("clean") == "1"
         self._settings_digest = fingerprint(settings, RENDERER_VERSION)
@@ -126,6 +127,7 @@ class _Run:
     def _sync(self) -> None:
         """Raises Interrupted or StorageError when what is done is recorded, but not all was done."""
         options, chosen = self._options, self._chosen
+        adopt(self._state, self._storage, self._tree, self._settings.pool.processes, self._check_id)
         trust_cache = self._clean and not options.force_check
         discovery = Discovery(
             self._settings, self._filters, self._state, self._session, self._storage.own, self._settings_digest
@@ -245,6 +247,9 @@ class _Run:
         serial = found.serial if root is not None else self._state.greatest_serial()
         if serial is not None and is_whole:
             self._storage.keep_fact("status", str(serial))
+        if is_whole:  # what bandersnatch left to do is done
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(self._settings.storage.directory, "todo"))
         if self._chosen.by_command:
             return
         stamp = datetime.fromtimestamp(self._started, UTC).strftime("%Y%m%dT%H:%M:%S\n")

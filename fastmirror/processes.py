@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import selectors
 import signal
 import socket
 import threading
@@ -11,10 +12,11 @@ import time
 from multiprocessing.reduction import DupFd
 from typing import TYPE_CHECKING, Any
 
+from fastmirror.channel import Channel
 from fastmirror.worker import serve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.process import BaseProcess
 
 
@@ -41,6 +43,55 @@ def start_process(lock: int, others: Sequence[int]) -> tuple[BaseProcess, socket
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
     theirs.close()
     return process, ours
+
+
+def in_stripes(work: Callable[[int, int], Iterator[Any]], count: int) -> Iterator[Any]:
+    """What `work(stripe, stripes)` yields in each of `count` forked processes, as it comes.
+
+    There must be no other thread. A process that dies ends its own part alone; none outlives this one.
+    """
+    ends: list[socket.socket] = []
+    started: list[BaseProcess] = []
+    selector = selectors.DefaultSelector()
+    try:
+        for stripe in range(count):
+            ours, theirs = socket.socketpair()
+            others = [end.fileno() for end in (*ends, ours)]
+            process: BaseProcess = multiprocessing.get_context("fork").Process(
+                target=_run_stripe, args=(work, stripe, count, theirs, others), daemon=True
+            )
+            process.start()
+            theirs.close()
+            ends.append(ours)
+            started.append(process)
+            selector.register(ours, selectors.EVENT_READ, Channel(ours))
+        while selector.get_map():
+            for key, _ in selector.select():
+                yield from key.data.receive()
+                if not key.data.is_open:
+                    selector.unregister(key.fileobj)
+    finally:
+        selector.close()
+        for end in ends:
+            end.close()
+        for each in started:
+            reap(each, time.monotonic() + 1.0)
+
+
+def _run_stripe(
+    work: Callable[[int, int], Iterator[Any]], stripe: int, stripes: int, end: socket.socket, others: Sequence[int]
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for descriptor in others:
+        os.close(descriptor)
+    channel = Channel(end)
+    for value in work(stripe, stripes):
+        channel.send(value)
+        channel.drain()
+        if not channel.is_open:
+            os._exit(1)
+    os._exit(0)
 
 
 def reap(process: BaseProcess, deadline: float) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import orjson
 
-from fastmirror.errors import StorageError
+from fastmirror.errors import StateDamaged, StorageError
 from fastmirror.model import Known, Outcome
 from fastmirror.names import NormalizedName
 from fastmirror.packing import unpack_files
@@ -60,6 +60,8 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if type(error) is sqlite3.DatabaseError:  # malformed, or no database at all
+            raise StateDamaged(f"state is damaged ({path}): {error}") from error
         raise StorageError(f"state cannot be used ({path}): {error}") from error
 
 
@@ -155,6 +157,10 @@ class State:
             for name in names:
                 found.update(self._db.execute("select name, serial from project where name = ?", (name,)))
             return found
+
+    def has_projects(self) -> bool:
+        """Whether any project is held."""
+        return bool(self.select("select 1 from project limit 1", ()))
 
     def listed(self) -> Iterator[tuple[NormalizedName, int | None]]:
         """Projects of the root index with their serials, by name."""

@@ -24,7 +24,7 @@ _STOREYS = (
     "channel",
     "packing schema state descriptors storage hidden comparison versions legacy_names lock nginx serving upstream",
     "lanes sink sources bodies wheel fetcher pages reading project worker processes pool",
-    "tree publisher rootindex discovery removal execution mirror inquiry",
+    "tree adoption publisher rootindex discovery removal execution mirror inquiry",
     "reports configuration face commands cli __main__",
 )
 FLOORS = tuple(" ".join(_STOREYS).split())

@@ -145,7 +145,7 @@ OPTIONS = (
                 "packages/*/zope.interface-7.0.tar.gz/",
                 ANY,
                 ANY,
-                "theirs hashes a file whenever its project changes, ours by verify and --force-check",
+                "theirs hashes a file whenever its project changes; ours trusts its record until it is verified",
             ),
         ),
     ),

@@ -1,0 +1,183 @@
+"""A tree that no state speaks of, as bandersnatch leaves one or a lost state: its rows are made from its pages.
+
+Each project's own page says its serial and its files; a file counts if it is there with the size that the page
+states. Nothing is fetched, hashed or deleted: whoever made the tree has verified it, and ``--force-check`` or
+``verify`` hash it all. The pages stay as they are until their projects change. What cannot be read is planned
+anew, as if it were not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import xxhash
+
+from fastmirror import simple
+from fastmirror.errors import InvalidName, PageError, StateDamaged
+from fastmirror.layout import Layout, PageFormat, Tree, metadata_path, page_path
+from fastmirror.model import Outcome, StoredFile
+from fastmirror.names import NormalizedName, normalize
+from fastmirror.packing import pack_files
+from fastmirror.processes import in_stripes
+from fastmirror.schema import RecordedJob
+from fastmirror.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastmirror.model import Page
+    from fastmirror.storage import Storage
+
+_LOG = logging.getLogger(__name__)
+ADOPTED = "adopted"  # the settings digest of a row whose pages another program, or another state, has made
+_BATCH = 200
+_BASE = "http://mirror.invalid/simple"
+
+
+class Adopted(NamedTuple):
+    """What was taken over."""
+
+    projects: int = 0
+    files: int = 0
+    bytes: int = 0
+    unreadable: int = 0  # projects whose pages cannot be used
+
+
+def open_state(path: str) -> State:
+    """Open a mirror's state. A damaged one is moved aside, and will be made anew from the tree."""
+    try:
+        state = State(path)
+        state.has_projects()
+    except StateDamaged as error:
+        aside = f"{path}.damaged-{int(time.time())}"
+        _LOG.warning("%s; it is kept as %s, and made anew from the tree", error, aside)
+        os.replace(path, aside)
+        for ending in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path + ending, aside + ending)
+        state = State(path)
+    return state
+
+
+def adopt(state: State, storage: Storage, tree: Tree, processes: int, check_id: int) -> Adopted | None:
+    """Make the rows of a tree that has none, on so many processes; None if there is nothing to take over.
+
+    Killed, the next run begins it again. To be called before there is any thread.
+    """
+    if state.get("adopting") is None and (state.has_projects() or not any(_projects(storage.web, tree))):
+        return None
+    _LOG.warning("taking over the tree in %s: its state is made from its pages", storage.web)
+    with state.transaction():
+        state.put({"adopting": "1"})
+    total = Adopted()
+    now = time.time()
+    for batch in in_stripes(lambda stripe, stripes: _read_stripe(storage, tree, stripe, stripes), processes):
+        found = [item for item in batch if isinstance(item, Outcome)]
+        with state.transaction():
+            state.record([(outcome, RecordedJob(False, False, 0, None)) for outcome in found], now, check_id)
+        total = Adopted(
+            total.projects + len(found),
+            total.files + sum(outcome.file_count for outcome in found),
+            total.bytes + sum(outcome.byte_count for outcome in found),
+            total.unreadable + len(batch) - len(found),
+        )
+    with state.transaction():
+        state.put({"adopting": None, "layout": str(tree.layout), "hash_index": "1" if tree.hash_index else None})
+    _LOG.warning(
+        "taken over: %d projects, %d files, %d bytes; %d projects are planned anew, as their pages cannot be read",
+        *total,
+    )
+    return total
+
+
+def _projects(web: str, tree: Tree) -> Iterator[NormalizedName]:
+    """The projects that have pages; names that are not normalised are another program's leftovers."""
+    root = os.path.join(web, "simple")
+    for directory in _directories(root) if tree.hash_index or tree.layout is Layout.HASHED else (root,):
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if tree.layout is Layout.HASHED:
+                    raw = entry.name.rpartition(".")[0] if entry.name.endswith((".v1_json", ".html")) else ""
+                    if entry.name.endswith(".html") and os.path.exists(f"{directory}/{raw}.v1_json"):
+                        continue
+                else:
+                    raw = entry.name if entry.is_dir() else ""
+                try:
+                    if normalize(raw) == raw:
+                        yield NormalizedName(raw)
+                except InvalidName:
+                    continue
+
+
+def _directories(root: str) -> Iterator[str]:
+    with os.scandir(root) as entries:
+        yield from sorted(entry.path for entry in entries if entry.is_dir())
+
+
+def _read_stripe(storage: Storage, tree: Tree, stripe: int, stripes: int) -> Iterator[list[Outcome | str]]:
+    """In a process of its own: the rows of one part of the projects; the name where a page cannot be used."""
+    batch: list[Outcome | str] = []
+    for place, name in enumerate(_projects(storage.web, tree)):
+        if place % stripes != stripe:
+            continue
+        try:
+            outcome = _read_project(storage, tree, name)
+        except (PageError, OSError) as error:
+            _LOG.warning("%s: its page cannot be used, it is planned anew: %s", name, error)
+            batch.append(name)
+        else:
+            if outcome is not None:
+                batch.append(outcome)
+        if len(batch) >= _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _read_project(storage: Storage, tree: Tree, name: NormalizedName) -> Outcome | None:
+    """A project's row from its page, the JSON one before the HTML one; None if there is neither."""
+    json_body = storage.read(page_path(tree, name, PageFormat.JSON))
+    html_body = storage.read(page_path(tree, name, PageFormat.HTML))
+    url = f"{_BASE}/{name}/"
+    if json_body is not None:
+        page = simple.parse_json_page(json_body, name, url, accept_unhashed=False)
+    elif html_body is not None:
+        page = simple.parse_html_page(html_body, name, url, accept_unhashed=False)
+    else:
+        return None
+    files = list(_stored(storage, page))
+    is_whole = len(files) == len(page.files) and not page.refused
+    digest = xxhash.xxh3_128_hexdigest(b"\0".join(body for body in (json_body, html_body) if body is not None))
+    return Outcome(
+        name,
+        "published",
+        serial=page.serial if is_whole else None,  # what lacks a file is planned anew
+        page_digest=digest,
+        settings_digest=ADOPTED,
+        files=pack_files(files),
+        file_count=len(files),
+        byte_count=sum(file.size for file in files),
+        hidden=page.status == "quarantined",
+    )
+
+
+def _stored(storage: Storage, page: Page) -> Iterator[StoredFile]:
+    for file in page.files:
+        path = unquote(urlsplit(file.url).path).lstrip("/")
+        if not path.startswith("packages/") or ".." in path.split("/") or file.algorithm != "sha256":
+            continue
+        try:
+            facts = os.stat(f"{storage.web}/{path}")
+        except OSError:
+            continue
+        if file.size not in (None, facts.st_size):
+            continue
+        beside = metadata_path(path)
+        has_metadata = bool(file.metadata) and beside is not None and storage.size(beside) is not None
+        yield StoredFile(path, facts.st_size, file.digest, facts.st_mtime, file.metadata if has_metadata else None)
