@@ -74,7 +74,7 @@ class Bandersnatch:
 
     name = "bandersnatch"
 
-    def __init__(self, python: Path, version: str) -> None:
+    def __init__(self, python: Path, version: str, authority: Path) -> None:
         self.python = python
         self.version = version
         self._process = subprocess.Popen(
@@ -82,6 +82,7 @@ class Bandersnatch:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "SSL_CERT_FILE": str(authority)},  # read at import
         )
 
     @property
@@ -92,8 +93,7 @@ class Bandersnatch:
     def __call__(self, run: Run) -> Result:
         """Run it; what it says comes as ``stderr``."""
         said = run.directory / "bandersnatch.out"
-        environment = run.environment | {"SSL_CERT_FILE": str(run.directory / AUTHORITY)}
-        order = {"arguments": run.arguments, "environment": environment, "directory": str(run.directory)}
+        order = {"arguments": run.arguments, "environment": run.environment, "directory": str(run.directory)}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{json.dumps(order | {'output': str(said)})}\n")

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def bandersnatch() -> Iterator[Bandersnatch]:
+def bandersnatch(certificate: tuple[Path, Path]) -> Iterator[Bandersnatch]:
     """The program; without it nothing here can be compared."""
     try:
         program = install_bandersnatch(ROOT / ".venv-bandersnatch")
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", None) or str(error)
         pytest.skip(f"bandersnatch cannot be installed: {said.strip().splitlines()[-1]}")
-    preloaded = Bandersnatch(program.with_name("python"), bandersnatch_version(program))
+    preloaded = Bandersnatch(program.with_name("python"), bandersnatch_version(program), certificate[0])
     yield preloaded
     preloaded.close()
 
