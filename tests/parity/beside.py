@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.conftest import ROOT, Result
+from tests.parity.differences import BEFORE_8, EVERYWHERE, Difference, unexplained
 from tests.parity.trees import Facts, read_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tests.fakes.index import FakeIndex
-    from tests.parity.differences import Difference
 
 _TIMEOUT_S = 60.0
 AUTHORITY = "authority.pem"  # of the certificate that upstream shows, beside the configuration
@@ -26,6 +26,7 @@ _COMMON = """\
 directory = {home}/mirror
 master = {index}
 allow-non-https = true
+api-method = simple
 ca-bundle = {home}/authority.pem
 workers = 5
 """
@@ -168,6 +169,7 @@ class Beside:
         """`home` holds what the configuration names, the certificate that is trusted among it."""
         self.index = index
         (home / "mirror.conf").write_text(configuration)
+        self._usual = EVERYWHERE if bandersnatch.major >= 8 else (*EVERYWHERE, *BEFORE_8)
         self.theirs = Side(bandersnatch, home)
         self.ours = Side(Fastmirror(), home)
 
@@ -180,6 +182,14 @@ class Beside:
                 with side.turn() as directory:
                     step.tree(directory)
             side.run(self.index, *step.arguments)
+
+    def unexplained(self, *expected: Difference, results: bool = True) -> list[str]:
+        """How their trees differ, and their exit statuses unless told otherwise, but for what is expected."""
+        theirs, ours = (
+            {key: fact for key, fact in side.facts.items() if results or not key.startswith("exit status/")}
+            for side in (self.theirs, self.ours)
+        )
+        return unexplained(theirs, ours, expected, self._usual)
 
     def report(self) -> str:
         """What both said in their last runs."""

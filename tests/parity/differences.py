@@ -64,17 +64,28 @@ EVERYWHERE = (
     Difference("simple/*/index.html/*/data-requires-python", "", ABSENT, "an empty requirement and none are the same"),
     Difference("last-modified/mode", "600", "644", "a web server may read it"),
 )
+# What bandersnatch before version 8 did not have.
+BEFORE_8 = (
+    Difference("packages/*.metadata/", ABSENT, ANY, "core metadata came with version 8"),
+    Difference("simple/*/index.v1_json/*/core-metadata", ABSENT, ANY, "core metadata came with version 8"),
+    Difference("simple/*/index.html/*/data-*-metadata", ABSENT, ANY, "core metadata came with version 8"),
+)
 
 
-def unexplained(theirs: Facts, ours: Facts, expected: Collection[Difference]) -> list[str]:
-    """Facts that differ and should not, and differences that were expected and are not there."""
+def unexplained(
+    theirs: Facts, ours: Facts, expected: Collection[Difference], usual: Collection[Difference] = EVERYWHERE
+) -> list[str]:
+    """Facts that differ and should not, and differences that were expected and are not there.
+
+    The usual ones need not be there.
+    """
     found: list[str] = []
     seen: list[Difference] = []
     for key in sorted(theirs.keys() | ours.keys()):
         one, other = theirs.get(key, ABSENT), ours.get(key, ABSENT)
         if one == other or _lacks_its_holder(key, theirs, ours):
             continue
-        fitting = [difference for difference in (*expected, *EVERYWHERE) if difference.explains(key, one, other)]
+        fitting = [difference for difference in (*expected, *usual) if difference.explains(key, one, other)]
         seen += fitting[:1]
         if not fitting:
             found.append(f"{key}: bandersnatch {_short(one)}, fastmirror {_short(other)}")

@@ -92,6 +92,7 @@ OPTIONS = (
         "core-metadata off",
         varied,
         "core-metadata = false",
+        since=8,
         differences=(
             Difference(
                 "simple/*/index.v1_json/*/core-metadata", ABSENT, False, "false and no key are the same (PEP 714)"

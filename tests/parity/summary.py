@@ -21,10 +21,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             if not isinstance(report, pytest.TestReport) or not report.nodeid.startswith("tests/parity/"):
                 continue
             if report.skipped and isinstance(report.longrepr, tuple):
-                reason = report.longrepr[2].removeprefix("Skipped: ")
+                reason = str(report.longrepr[2]).removeprefix("Skipped: ")
                 skipped[reason] = skipped.get(reason, 0) + 1
             elif report.when == "call":
-                for version in (value for name, value in report.user_properties if name == "bandersnatch"):
+                for version in (str(value) for name, value in report.user_properties if name == "bandersnatch"):
                     ran[version] = ran.get(version, 0) + 1
     if not ran and not skipped:
         return

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.parity.differences import unexplained
 from tests.parity.filters import FILTERS
 from tests.parity.options import OPTIONS
 
@@ -23,5 +22,5 @@ def test_both_keep_the_same_but_for_what_differs_on_purpose(case: Case, beside: 
     both = beside(case)
     for step in case.steps:
         both.run(step)
-    problems = unexplained(both.theirs.facts, both.ours.facts, case.differences)
+    problems = both.unexplained(*case.differences)
     assert not problems, "\n".join([*problems[:_SHOWN], f"{len(problems)} in all", both.report()])

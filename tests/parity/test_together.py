@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from tests.fakes import faults
 from tests.fakes.proxies import HttpProxy
 from tests.parity.beside import Case, Step
-from tests.parity.differences import unexplained
 from tests.parity.upstreams import plain, releases
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def test_both_go_through_the_proxy_with_everything(beside: Callable[[Case], Besi
         for side in (both.theirs, both.ours):
             side.run(both.index, "mirror")
             assert {record.port for record in both.index.requests} <= proxy.ports, side.name
-    assert not unexplained(both.theirs.facts, both.ours.facts, ())
+    assert not both.unexplained()
 
 
 def test_both_end_at_the_first_error_with_status_1(beside: Callable[[Case], Beside]) -> None:
