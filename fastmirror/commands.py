@@ -25,6 +25,7 @@ from fastmirror.face import (
     app,
     load_settings,
     show,
+    status_of,
 )
 from fastmirror.progress import open_progress
 
@@ -59,25 +60,41 @@ def mirror(
         typer.Option("--max-time", metavar="SECONDS", min=0, help="Stop in good order after so long."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as plan does.")] = False,
+    every: Annotated[
+        str | None, typer.Option("--every", metavar="INTERVAL", help="Run again and again: 5m, 1h; until a signal.")
+    ] = None,
+    hours: Annotated[
+        str | None, typer.Option("--hours", metavar="A-B", help="With --every: only in these hours of the day: 22-6.")
+    ] = None,
 ) -> int:
     """Bring the mirror up to date with its upstream: one run."""
-    projects = project_names(project)
-    settings = load_settings(
-        context.obj.configuration, directory=directory, master=master, sets=sets, allow_empty=allow_empty
-    )
+    from fastmirror.interval import parse_hours, parse_interval, run_every
     from fastmirror.mirror import RunOptions
 
     options = RunOptions(
-        projects=projects,
+        projects=project_names(project),
         force_check=force_check,
         retry_failed=retry_failed,
         max_time_s=max_time,
         dry_run=dry_run,
         debug=context.obj.debug,
     )
-    if dry_run:
-        return _plan(settings, options, with_files=False, as_json=False)
-    return _run(context, settings, options)
+
+    def one_round() -> int:
+        settings = load_settings(
+            context.obj.configuration, directory=directory, master=master, sets=sets, allow_empty=allow_empty
+        )
+        if dry_run:
+            return _plan(settings, options, with_files=False, as_json=False)
+        return _run(context, settings, options)
+
+    if hours is not None and every is None:
+        raise SettingsError("--hours: is for --every")
+    if every is None:
+        return one_round()
+    return run_every(
+        parse_interval(every), parse_hours(hours) if hours is not None else None, lambda: status_of(one_round)
+    )
 
 
 @app.command(epilog=RUN_STATUSES)
@@ -143,6 +160,28 @@ def status(context: typer.Context, *, as_json: AsJson = False, directory: Direct
     reached = read_status(settings)
     show(reports.status_json(reached) if as_json else reports.status_text(reached))
     return 0 if reports.is_complete(reached) else 1
+
+
+@app.command(epilog="Exit status: 0 they can be used; 1 a default configuration was just written; 2 they cannot.")
+@answering
+def config(
+    context: typer.Context,
+    *,
+    as_json: AsJson = False,
+    directory: Directory = None,
+    master: Master = None,
+    sets: Sets = None,
+    allow_empty: AllowEmpty = False,
+) -> int:
+    """Show the settings in force and where each comes from, and check them."""
+    settings = load_settings(
+        context.obj.configuration, directory=directory, master=master, sets=sets, allow_empty=allow_empty
+    )
+    from fastmirror import reports
+
+    _warn(settings)
+    show(reports.settings_json(settings) if as_json else reports.settings_text(settings))
+    return 0
 
 
 @app.command(epilog=LOOK_STATUSES)

@@ -13,9 +13,11 @@ import math
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
+from fastmirror.effective import Effective, spelt
 from fastmirror.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def quoted(value: str) -> str:
     return repr(_QUERY.sub("***", _BEFORE_AT.sub(r"\1***@", value))[:_QUOTED_LENGTH])
 
 
+@lru_cache(maxsize=256)  # each line of a list is under the same names
 def shown(name: str) -> str:
     """A section's or a key's name as a message shows it."""
     return quoted(name)[1:-1]
@@ -99,10 +102,16 @@ class Ini:
         self.source = source  # names the file in messages
         self.sections = sections  # section -> its line
         self._entries = {(entry.section, entry.key): entry for entry in entries}
+        self._asked: dict[tuple[str, str], Effective] = {}
 
     def get(self, section: str, key: str) -> Entry | None:
         """The value with its references resolved; None if neither the section nor [DEFAULT] has it."""
         entry = self._find(section, key)
+        if entry is not None:
+            origin = entry.source if entry.is_override else f"{entry.source}:{entry.lines[0].number}"
+            self._asked[section, key] = Effective(section, key, quoted(entry.value)[1:-1], origin)
+        else:
+            self._asked.setdefault((section, key), Effective(section, key, "", "default"))
         if entry is None or not any("%" in line.text for line in entry.lines):
             return entry
         return Entry(entry.source, entry.section, entry.key, tuple(self._resolved(entry, section, 0)))
@@ -115,7 +124,15 @@ class Ini:
     def read(self, section: str, key: str, convert: Callable[[Entry], T], default: T) -> T:
         """The value as `convert` makes it; the default if it is absent."""
         entry = self.get(section, key)
-        return default if entry is None else convert(entry)
+        if entry is not None:
+            return convert(entry)
+        self._asked[section, key] = Effective(section, key, spelt(default), "default")
+        return default
+
+    def effective(self) -> tuple[Effective, ...]:
+        """Every setting that was asked for, in the order of sections as they were first asked for, then of keys."""
+        sections = {section: place for place, (section, _) in reversed([*enumerate(self._asked)])}
+        return tuple(self._asked[name] for name in sorted(self._asked, key=lambda name: (sections[name[0]], name[1])))
 
     def override(self, name: str, value: str, vocabulary: Vocabulary) -> None:
         """Set a value by name: `key` of the vocabulary's first section, or `section.key`.

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.adoption import adopt, open_state
+from fastmirror.changes import write_diff
 from fastmirror.discovery import Discovery, Found, Root, wanted
 from fastmirror.errors import Interrupted, MirrorError, StorageError, UpstreamError, is_storage_failure
 from fastmirror.execution import Execution, Terms
@@ -78,6 +79,7 @@ class _Run:
         self._storage.prepare()
         self._storage.open_desk()
         self._state = open_state(state_path(storage.directory))
+        self._state.keeps_changes = settings.run.diff_file is not None
         self._tree = settle_tree(settings, self._state, self._storage)
         self._clean = self._state.get("clean") == "1"
         self._settings_digest = fingerprint(settings, RENDERER_VERSION)
@@ -288,6 +290,7 @@ class _Run:
         counts, seconds = self._counts, time.time() - self._started
         if exit_status > 128:
             self._wind_up()
+        write_diff(self._state, self._storage, self._settings.run, self._started)
         due = {failing.name: failing.next_try for failing in self._state.failing(FAILURES_TOLD)}
         summary = counts.sum_up(seconds, exit_status, error, self._serial, due)
         kept = summary._asdict()

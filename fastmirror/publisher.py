@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.changes import note_group
 from fastmirror.errors import is_storage_failure
 from fastmirror.model import Outcome
 
@@ -76,6 +77,7 @@ class Publisher:
             unpublished = flight.result()
             group = [self._judged(done, unpublished) for done in group]
             with self._state.transaction():
+                note_group(self._state, [done.outcome for done in group])
                 self._state.record(group, time.time(), self._check_id)
         if self._flight is None and self._waiting and (hurry or self._is_due()):
             self._group, self._waiting = self._waiting, []

@@ -13,6 +13,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.changes import note_removed
 from fastmirror.hidden import discard_hidden, settle_hidden, unsettled
 from fastmirror.layout import METADATA_SUFFIX
 from fastmirror.model import Outcome
@@ -184,12 +185,13 @@ def retract(
         ]
         with state.transaction():
             state.doom(outcomes, now)
+        pages: list[str] = []
         for project in some:
             _LOG.info("%s: %s, removed", project.name, project.reason)
-            for path in published_paths(storage, tree, project.name):
-                storage.remove(path)
+            pages += [path for path in published_paths(storage, tree, project.name) if storage.remove(path)]
         storage.flush()
         with state.transaction():
+            note_removed(state, pages)
             for project in some:
                 state.forget(project.name)
         discard_hidden(state, storage, [project.name for project in some if not project.hide])
@@ -242,6 +244,7 @@ def unlink_doomed(state: State, storage: Storage, moment: float, chosen_limit: i
         if storage.remove(path):
             _LOG.info("%s: unlinked", path)
     with state.transaction():
+        note_removed(state, unnamed)
         state.spare(paths)
         state.unshare(unnamed)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from fastmirror.logs import clean
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastmirror.inquiry import MirrorStatus, PlannedRun
+    from fastmirror.settings import Settings
     from fastmirror.summary import Failure, Summary
 
 _SHOWN_FAILURES = 10
@@ -74,6 +76,20 @@ def _verdict(summary: Summary) -> str:
         return f"not complete: {reasons}"
     serial = "" if summary.serial is None else f", serial {summary.serial}"
     return f"complete{serial}"
+
+
+def settings_text(settings: Settings) -> str:
+    """The settings in force, section by section, each with where it comes from."""
+    lines: list[str] = []
+    for section, group in groupby(settings.effective, key=lambda setting: setting.section):
+        lines += ["", f"[{clean(section)}]"] if lines else [f"[{clean(section)}]"]
+        lines += [f"{clean(one.key)} = {clean(one.value)}".rstrip() + f"    # {clean(one.origin)}" for one in group]
+    return "\n".join(lines)
+
+
+def settings_json(settings: Settings) -> str:
+    """The settings in force as one JSON object: a list of section, key, value and origin, and the warnings."""
+    return _json({"settings": [one._asdict() for one in settings.effective], "warnings": settings.warnings})
 
 
 def plan_text(plan: PlannedRun) -> str:

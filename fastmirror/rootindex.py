@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
+from fastmirror.changes import note_written
 from fastmirror.layout import PageFormat, index_path
 from fastmirror.simple import render_index_html, render_index_json
 
@@ -52,5 +53,6 @@ def _write(state: State, storage: Storage, body: Iterator[bytes], kind: str, for
     for name, path in zip(names, paths, strict=True):
         storage.publish(name, path)
     with state.transaction():
+        note_written(state, paths)
         state.put({key: digest.hexdigest()})
     return True

@@ -43,6 +43,7 @@ create table hidden (
 ) without rowid;
 create index unsettled on hidden (place) where place <> 'hidden';
 create table shared (path text, project text, primary key (path, project)) without rowid;
+create table change (path text primary key, removed integer not null) without rowid;  -- not yet in a diff-file
 create table run (
     id integer primary key, started real not null, finished real, exit_status integer, summary text
 );

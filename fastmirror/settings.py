@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import xxhash
 
 if TYPE_CHECKING:
+    from fastmirror.effective import Effective
     from fastmirror.filters import FilterSettings
     from fastmirror.layout import Layout, PageFormat
 
@@ -126,6 +127,7 @@ class Settings:
     log: LogSettings
     warnings: tuple[str, ...]  # what was ignored, each with its line
     from_file: bool  # whether there was a configuration file
+    effective: tuple[Effective, ...] = field(default=(), compare=False, repr=False)  # as `fastmirror config` shows it
 
 
 def fingerprint(settings: Settings, renderer_version: int) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fastmirror import ini
 from fastmirror.errors import SettingsError
-from fastmirror.filters.configuration import SECTIONS, read_filters
+from fastmirror.filters.configuration import SECTIONS, own_sections, read_filters
 from fastmirror.filters.requirements import NO_FILES
 from fastmirror.layout import Layout, PageFormat
 from fastmirror.settings import (
@@ -113,12 +115,13 @@ def parse_settings(
     Raises SettingsError with file, line and accepted values; what is merely ignored is in `warnings`.
     """
     config = ini.read_ini(text or "", source)
-    warnings = config.unknown(_VOCABULARY)
+    vocabulary = {**_VOCABULARY, **own_sections(config, overrides)}
+    warnings = config.unknown(vocabulary)
     for name, value in overrides.items():
-        config.override(name, value, _VOCABULARY)
+        config.override(name, value, vocabulary)
     storage = _storage(config)
     pages = _pages(config, storage.layout, warnings)
-    return Settings(
+    settings = Settings(
         upstream=read_upstream(config, environment, warnings),
         pool=_pool(config, cores),
         pages=pages,
@@ -128,7 +131,7 @@ def parse_settings(
             max_removed_files=config.read("mirror", "max-removed-files", ini.whole(0), None),
         ),
         filters=read_filters(config, warnings, files, allow_empty=allow_empty),
-        run=_run(config),
+        run=_run(config, warnings),
         log=LogSettings(
             config=config.read("mirror", "log-config", ini.optional(ini.path), None),
             max_bytes=config.read("mirror", "log-max-size", ini.size, 64 << 20),
@@ -137,6 +140,7 @@ def parse_settings(
         warnings=tuple(warnings),
         from_file=text is not None,
     )
+    return replace(settings, effective=config.effective())
 
 
 def _pages(config: ini.Ini, layout: Layout | None, warnings: list[str]) -> PageSettings:
@@ -175,10 +179,31 @@ def _keep_versions(config: ini.Ini, layout: Layout | None) -> int:
     return 0
 
 
-def _run(config: ini.Ini) -> RunSettings:
+_SETTING = re.compile(r"\{\{\s*([^_{}]+)_([^{}]+?)\s*\}\}")
+
+
+def _diff_file(config: ini.Ini, warnings: list[str]) -> str | None:
+    """The path, in which ``{{section_option}}`` stands for another setting, once, as in bandersnatch."""
+    entry = config.get("mirror", "diff-file")
+    if entry is None or not entry.value:
+        return None
+    value = entry.value
+    if "{{" in value:
+        reference = _SETTING.search(value)
+        other = config.get(reference[1].strip(), reference[2]) if reference else None
+        if reference is None or other is None:
+            directory = config.read("mirror", "directory", lambda given: given.value, "")
+            warnings.append(f"{entry.where()}: {ini.quoted(value)}: refers to no setting: mirrored-files is written")
+            value = f"{directory.rstrip('/')}/mirrored-files"
+        else:
+            value = value[: reference.start()] + other.value + value[reference.end() :]
+    return ini.path(ini.Entry(entry.source, entry.section, entry.key, (entry.lines[0]._replace(text=value),)))
+
+
+def _run(config: ini.Ini, warnings: list[str]) -> RunSettings:
     return RunSettings(
         stop_on_error=config.read("mirror", "stop-on-error", ini.boolean, False),
-        diff_file=config.read("mirror", "diff-file", ini.optional(ini.path), None),
+        diff_file=_diff_file(config, warnings),
         diff_with_epoch=config.read("mirror", "diff-append-epoch", ini.boolean, False),
         verifiers=config.read("mirror", "verifiers", ini.whole(0, 256), 0),
     )

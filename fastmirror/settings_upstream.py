@@ -30,7 +30,7 @@ _PROXY_VARIABLES = {
 def read_upstream(config: ini.Ini, environment: Mapping[str, str], warnings: list[str]) -> UpstreamSettings:
     """Read what concerns the upstream; what is ignored is added to `warnings`."""
     allow_non_https = config.read("mirror", "allow-non-https", ini.boolean, False)
-    master, credentials = DEFAULT_MASTER, None
+    master, credentials = config.read("mirror", "master", lambda _: DEFAULT_MASTER, DEFAULT_MASTER), None
     if entry := config.get("mirror", "master"):
         address = ini.url("http", "https")(entry)
         if address.scheme == "http" and entry.is_override:  # typed, hence meant, unless the contrary is typed too

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "fastmirror"
 
 # Bottom to top: a module imports only what stands before it. Not all of them need to exist.
 _STOREYS = (
-    "__init__ errors names model layout ini",
+    "__init__ errors names model layout effective ini",
     "filters.listing filters.versions filters.releases filters.platforms filters.metadata filters.plugins filters",
     "filters.requirements filters.configuration settings settings_upstream settings_file",
     "planner simple_html simple_entry simple legacy summary",
@@ -24,8 +24,8 @@ _STOREYS = (
     "channel",
     "packing schema state descriptors storage hidden comparison versions legacy_names lock nginx serving upstream",
     "lanes sink sources bodies wheel fetcher pages reading project worker processes pool",
-    "tree adoption publisher rootindex discovery removal execution mirror inquiry",
-    "reports configuration face commands cli __main__",
+    "tree adoption changes publisher rootindex discovery removal execution mirror inquiry",
+    "reports configuration interval face commands cli __main__",
 )
 FLOORS = tuple(" ".join(_STOREYS).split())
 

@@ -1,7 +1,8 @@
 """Plain functions that narrow what is mirrored: projects by their names, then what each project's page lists.
 
-Every filter is bandersnatch's, by its name. All of them see a project as upstream has it, none sees what
-another one left: their order does not matter.
+Every filter is bandersnatch's, by its name. Their order does not matter: filters of projects see the page as
+upstream has it, filters of versions what the filters of files leave, those of third parties what all others
+leave; none sees what another of its kind left.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -69,7 +71,7 @@ class Filters:
         self._allow_releases = None if settings.allow_releases is None else dict(settings.allow_releases)
         self._pinned_releases = None if settings.pinned_releases is None else dict(settings.pinned_releases)
         self._block_releases = dict(settings.block_releases)
-        self._plugins = [plugin.load() for plugin in settings.plugins]
+        self._plugins = [(plugin, plugin.load()) for plugin in settings.plugins]
         self._narrows_files = bool(any(self._excluded) or settings.file_rules or settings.file_ranges)
         paths = [rule.path for rule in (*settings.project_rules, *settings.file_rules)]
         paths += [rule.path for rule in settings.file_ranges]
@@ -126,16 +128,25 @@ class Filters:
         versions = Versions(listing.name, listing.versions)
         files = listing.files
         if self._narrows_files:
-            files = [file for file in files if self._keeps_file(listing, versions, file)]
+            document = listing.document or {}
+            entries = _entries(document) if self.needs_document else {}
+            files = [file for file in files if self._keeps_file(file, versions, entries, document.get("info"))]
         kept = self._kept_versions(listing.name, by_version(versions, files, listing.versions))
         if kept is not None:
             files = [file for file in files if versions.of(file.filename).version in kept]
-        narrowed: Listing | None = listing
+        narrowed = listing
         if len(files) != len(listing.files) or kept is not None:
             narrowed = listing._replace(files=files, versions=_left(listing, versions, files, kept))
-        for plugin in self._plugins:
-            narrowed = plugin(narrowed) if narrowed is not None else None
-        return narrowed
+        if not self._plugins:
+            return narrowed
+        for plugin, function in self._plugins:
+            names = plugin.kept(function, narrowed)
+            if names is None:
+                return None
+            files = [file for file in files if file.filename in names]
+        if len(files) == len(narrowed.files):
+            return narrowed
+        return narrowed._replace(files=files, versions=_left(narrowed, versions, files, None))
 
     def digest(self, name: NormalizedName) -> str:
         """Digest of all that `narrow` goes by for this project; empty if it leaves the project as it is."""
@@ -153,7 +164,7 @@ class Filters:
             settings.largest_project is not None or settings.fewest_versions or settings.most_versions
         ):
             own.append("exempt")
-        return _digest(self._common, own) if own else self._common
+        return _own_digest(self._common, tuple(own)) if own else self._common
 
     def shape(self, base: str, name: NormalizedName) -> str:
         """The settings digest of a project's row: of what shapes every page, and of what narrows this one."""
@@ -178,15 +189,15 @@ class Filters:
                 return False
         return all(metadata.matches(rule, patterns, document) for rule, patterns in self._project_rules)
 
-    def _keeps_file(self, listing: Listing, versions: Versions, file: File) -> bool:
+    def _keeps_file(
+        self, file: File, versions: Versions, entries: Mapping[str, Mapping[str, Any]], info: object
+    ) -> bool:
         distribution = versions.of(file.filename)
         if platforms.is_excluded(file.filename, distribution, self._excluded):
             return False
         if not self._file_rules and not self._settings.file_ranges:
             return True
-        document = listing.document or {}
-        legacy = _entry(document, distribution.version, file)
-        facts = metadata.file_facts(file, distribution, legacy) | {"info": document.get("info")}
+        facts = metadata.file_facts(file, distribution, entries.get(file.filename, {})) | {"info": info}
         return all(metadata.matches(rule, patterns, facts) for rule, patterns in self._file_rules) and all(
             metadata.is_in_range(rule, facts) for rule in self._settings.file_ranges
         )
@@ -221,14 +232,17 @@ def _digest(*parts: object) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(parts, default=list).encode())
 
 
-def _entry(document: Mapping[str, Any], version: str, file: File) -> Mapping[str, Any]:
-    """A file's own entry in the legacy document."""
+@lru_cache(maxsize=1024)  # most projects are listed nowhere: all alike
+def _own_digest(common: str, own: tuple[object, ...]) -> str:
+    return _digest(common, own)
+
+
+def _entries(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The files' own entries in the legacy document, by their names."""
     known = document.get("releases")
-    entries = known.get(version) if isinstance(known, dict) else None
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and entry.get("filename") == file.filename:
-            return entry
-    return {}
+    listed = known.values() if isinstance(known, dict) else ()
+    entries = [entry for files in listed if isinstance(files, list) for entry in files if isinstance(entry, dict)]
+    return {filename: entry for entry in entries if isinstance(filename := entry.get("filename"), str)}
 
 
 def _left(listing: Listing, versions: Versions, files: Sequence[File], kept: set[str] | None) -> Sequence[str] | None:

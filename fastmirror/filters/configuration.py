@@ -16,7 +16,7 @@ from fastmirror.filters.versions import parsed
 from fastmirror.names import normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fastmirror.filters import Specifiers
     from fastmirror.filters.plugins import Plugin
@@ -54,6 +54,22 @@ def read_filters(config: ini.Ini, warnings: list[str], files: Files, *, allow_em
     """
     reading = _Reading(config, warnings, files, allow_empty)
     return reading.settings()
+
+
+def own_sections(config: ini.Ini, overrides: Mapping[str, str]) -> ini.Vocabulary:
+    """The sections of third parties' filters: named as they are, with any keys."""
+    entry = config.get("plugins", "enabled")
+    text = overrides.get("plugins.enabled", entry.value if entry is not None else "")
+    named = {without_comment(line) for line in text.splitlines()}
+    if "all" in named:
+        named |= set(_installed())
+    return dict.fromkeys(named - {"", "all", "mirror", *SECTIONS})
+
+
+def _installed() -> list[str]:
+    from fastmirror.filters.plugins import installed  # what looks for installed packages takes its time
+
+    return installed()
 
 
 class _Reading:
@@ -100,10 +116,13 @@ class _Reading:
     def _read_enabled(self) -> tuple[dict[str, str], tuple[Plugin, ...]]:
         """Names of filters, with the place where each is enabled; and those of third parties."""
         entry = self._config.get("plugins", "enabled")
-        named = {line.text: entry.where(line) for line in entry.lines if line.text} if entry is not None else {}
-        if "all" in named:
-            return dict.fromkeys(NAMES, named["all"]), ()
+        lines = entry.lines if entry is not None else ()
+        named = {without_comment(line.text): entry.where(line) for line in lines} if entry is not None else {}
+        named.pop("", None)
         enabled = {name: where for name, where in named.items() if name in NAMES}
+        if where := named.pop("all", None):
+            enabled = dict.fromkeys(NAMES, where)
+            named = {**dict.fromkeys(_installed(), where), **named}
         plugins = []
         for name, where in named.items():
             if name in NAMES:
@@ -170,7 +189,8 @@ class _Reading:
 
     def _patterns(self, section: str, key: str) -> tuple[str, ...]:
         entry = self._config.get(section, key)
-        return () if entry is None else tuple(_pattern(entry, line) for line in entry.lines if line.text)
+        lines = [line._replace(text=without_comment(line.text)) for line in entry.lines] if entry is not None else []
+        return tuple(_pattern(entry, line) for line in lines if line.text) if entry is not None else ()
 
     def _final_only(self) -> frozenset[NormalizedName] | None:
         if not self._is_on("prerelease_release"):
@@ -245,6 +265,8 @@ class _Reading:
             *tags, path = key.key.split(":")
             mode = next((tag for tag in reversed(tags) if tag in ("any", "all", "none")), "any")
             patterns = tuple(_pattern(key, line) for line in key.lines if line.text)
+            if not patterns:
+                raise key.refused("at least one regular expression: without one, nothing would be kept")
             rules.append(PatternRule(tuple(path.split(".")), mode, _nulls_match(tags), patterns, anywhere))  # type: ignore[arg-type]
         if not rules:
             self._idle(section, f"[{section}] has no keys")
@@ -257,11 +279,15 @@ class _Reading:
         rules = []
         for key in self._config.entries(section):
             *tags, path = key.key.split(":")
+            versions = []
             for line in key.lines:
-                if line.text and parsed(line.text) is None:
-                    raise key.refused("a version, such as 3.11", line)
-            versions = tuple(line.text for line in key.lines if line.text)
-            rules.append(RangeRule(tuple(path.split(".")), _nulls_match(tags), versions))
+                if text := without_comment(line.text):
+                    versions.append(text)
+                    if parsed(text) is None:
+                        raise key.refused("a version, such as 3.11", line)
+            if not versions:
+                raise key.refused("at least one version: without one, nothing would be kept")
+            rules.append(RangeRule(tuple(path.split(".")), _nulls_match(tags), tuple(versions)))
         if not rules:
             self._idle(section, f"[{section}] has no keys")
         return tuple(rules)

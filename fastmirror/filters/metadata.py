@@ -7,6 +7,7 @@ where there is no value. A list has several values, each matched as text.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -90,8 +91,13 @@ def is_in_range(rule: RangeRule, facts: Mapping[str, Any]) -> bool:
     text = values[0] if values else ""
     if not text:
         return rule.nulls_match
+    return _contains_any(text, rule.versions)
+
+
+@lru_cache(maxsize=4096)  # thousands of files say the same
+def _contains_any(text: str, versions: tuple[str, ...]) -> bool:
     try:
         specifiers = SpecifierSet(text)
     except InvalidSpecifier:
         return True
-    return any(specifiers.contains(Version(version), prereleases=True) for version in rule.versions)
+    return any(specifiers.contains(Version(version), prereleases=True) for version in versions)

@@ -26,7 +26,7 @@ _SYSTEMS = {
     "linux": (_LINUX, ("bdist_rpm",)),
 }
 _SYSTEMS |= {"win": _SYSTEMS["windows"], "macosx": _SYSTEMS["macos"]}
-_PYTHONS = ("py2", *(f"py2.{minor}" for minor in range(4, 8)), "py3", *(f"py3.{minor}" for minor in range(15)))
+_PYTHONS = ("py2", *(f"py2.{minor}" for minor in range(4, 8)), "py3", *(f"py3.{minor}" for minor in range(40)))
 KNOWN = (*_SYSTEMS, *_PYTHONS, *_WINDOWS, *_LINUX)
 
 

@@ -3,8 +3,9 @@
     def factory(section: Mapping[str, str]) -> Callable[[Listing], Listing | None]
 
 It is called once in every process with the section of the configuration that has the filter's name, and the
-function that it returns for each project: what is to be mirrored of it, or None for nothing. A function with
-a true attribute ``needs_document`` gets the legacy JSON document.
+function that it returns for each project: what is to be mirrored of it, or None for nothing. Files that it
+adds are ignored; if it fails, the project fails and stays as it is. A function with a true attribute
+``needs_document`` gets the legacy JSON document.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastmirror.errors import SettingsError
+from fastmirror.errors import PageError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,22 @@ class Plugin(NamedTuple):
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise SettingsError(f"[plugins] enabled: {self.name!r} ({self.target}): {reason}") from error
+        if not callable(narrow):
+            raise SettingsError(f"[plugins] enabled: {self.name!r} ({self.target}): its factory made no function")
         return narrow
+
+    def kept(self, narrow: Callable[[Listing], Listing | None], listing: Listing) -> set[str] | None:
+        """Names of the files that the loaded filter keeps; None if it denies the project. Raises PageError."""
+        try:
+            left = narrow(listing)
+            return None if left is None else {file.filename for file in left.files}
+        except Exception as error:
+            raise PageError(f"filter {self.name} failed: {type(error).__name__}: {error}") from error
+
+
+def installed() -> list[str]:
+    """The names of all filters of third parties that are installed."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
 
 
 def find(name: str, section: tuple[tuple[str, str], ...]) -> Plugin | None:

@@ -71,10 +71,12 @@ def final(releases: Releases) -> set[str]:
 def latest(how: Latest) -> Keep:
     """The newest so many, by version or by the time of their first file, and always the one that PyPI shows.
 
-    By version, what is no version of PEP 440 goes; by time, a version without files or times is the oldest.
+    A version without files does not count, and goes. By version, what is no version of PEP 440 goes; by time, a
+    version without times is the oldest.
     """
 
-    def keep(releases: Releases) -> set[str]:
+    def keep(known: Releases) -> set[str]:
+        releases = {name: files for name, files in known.items() if files}
         if how.sort_by == "time":
             if how.keep > len(releases):
                 return set(releases)
@@ -91,7 +93,8 @@ def latest(how: Latest) -> Keep:
 
 
 def _first_upload(files: Sequence[File]) -> str:
-    return min((time for file in files if type(time := file.keys.get("upload-time")) is str), default="")
+    times = [time for file in files if type(time := file.keys.get("upload-time")) is str]
+    return min((time.rstrip("Z") for time in times), default="")  # so that 12:00:00.5Z comes after 12:00:00Z
 
 
 def shown_version(releases: Releases) -> str | None:

@@ -11,6 +11,7 @@ import codecs
 import posixpath
 import re
 import tomllib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -50,7 +51,7 @@ _COMMENT = re.compile(r"(?:^|\s+)#.*")
 _OPTION = re.compile(r"\s+--?[a-zA-Z].*")
 _INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:\s*=\s*|\s+|(?<=^-[rc]))(?P<path>\S.*)")
 _ADDRESS = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]+\+|(?:\.{0,2}/|\.\Z)|.*\.(?:whl|zip|tar\.gz)\Z|-e\b|--editable\b"
+    r"[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]+\+|(?:(?!-)[^\s;@]*/|\.{1,2}(?:\[|\Z))|.*\.(?:whl|zip|tar\.gz)\Z|-e\b|--editable\b"
 )
 _CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _BOMS = (
@@ -65,6 +66,8 @@ _PYLOCK = re.compile(r"pylock(?:\.[^.]+)?\.toml")
 
 def parse_requirement(text: str, where: str) -> Listed:
     """One requirement. Raises SettingsError, with the place, for what is none."""
+    with suppress(InvalidName):  # most are bare names, and thirty times as fast to tell
+        return Listed(normalize(text), "", True, where)
     try:
         requirement = Requirement(text)
         name = normalize(requirement.name)
@@ -75,7 +78,7 @@ def parse_requirement(text: str, where: str) -> Listed:
 
 def without_comment(line: str) -> str:
     """A line without its comment, stripped."""
-    return _COMMENT.sub("", line).strip()
+    return _COMMENT.sub("", line).strip() if "#" in line else line.strip()
 
 
 def read_requirements(path: str, files: Files, where: str, warnings: list[str]) -> list[Listed]:
@@ -97,13 +100,15 @@ class _Reader:
         self._constraints: dict[NormalizedName, str] = {}
 
     def take(self, path: str, where: str, *, is_constraint: bool) -> None:
+        path = posixpath.normpath(path)
         if (path, is_constraint) in self._seen:
             return
         self._seen.add((path, is_constraint))
         try:
             content = self._files.read(path)
-        except OSError as error:
-            raise SettingsError(f"{where}: cannot read {path!r}: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # no path holds a NUL
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise SettingsError(f"{where}: cannot read {path!r}: {reason}") from error
         filename = posixpath.basename(path)
         if filename == "uv.lock" or _PYLOCK.fullmatch(filename):
             found: Iterator[Listed] = self._locked(content, path, "package" if filename == "uv.lock" else "packages")
@@ -129,7 +134,11 @@ class _Reader:
             where = f"{path}:{number}"
             text = without_comment(line)
             if include := _INCLUDE.fullmatch(text):
-                target = posixpath.join(posixpath.dirname(path), include["path"].strip("\"'"))
+                named = include["path"].strip("\"'")
+                if _ADDRESS.match(named) and "://" in named:
+                    self._warnings.append(f"{where}: {text[:120]!r}: an address, skipped")
+                    continue
+                target = posixpath.join(posixpath.dirname(path), named)
                 self.take(target, where, is_constraint=is_constraint or text.startswith(("-c", "--constraint")))
             elif _ADDRESS.match(text) or " @ " in text:
                 self._warnings.append(f"{where}: {text[:120]!r}: an address or a path, skipped")
@@ -138,20 +147,30 @@ class _Reader:
 
     def _locked(self, content: bytes, path: str, key: str) -> Iterator[Listed]:
         try:
-            document: dict[str, Any] = tomllib.loads(content.decode("utf-8-sig"))
+            text = content.decode("utf-8-sig")
+            document: dict[str, Any] = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise SettingsError(f"{path}: not a lock file: {error!s:.120}") from error
-        packages = document.get(key, [])
-        for number, package in enumerate(packages if isinstance(packages, list) else [], 1):
-            where = f"{path}: {key} {number}"
+            line = re.search(r"at line (\d+)", str(error))
+            raise SettingsError(f"{path}:{line[1] if line else 1}: not a lock file: {error!s:.120}") from error
+        packages = document.get(key)
+        if not isinstance(packages, list):
+            raise SettingsError(f"{path}:1: not a lock file: no list of packages ({key})")
+        for package in packages:
             if not isinstance(package, dict) or not isinstance(package.get("name"), str):
-                raise SettingsError(f"{where}: without a name")
+                raise SettingsError(f"{path}:1: {key}: a package without a name")
             name, version, source = package["name"], package.get("version"), package.get("source")
+            where = f"{path}:{_line_of(name, text)}"
             is_local = isinstance(source, dict) and "registry" not in source
             if is_local or package.keys() & {"vcs", "directory", "archive"}:
-                self._warnings.append(f"{where}: {name[:120]!r}: from elsewhere than an index, skipped")
+                if source not in ({"editable": "."}, {"virtual": "."}):  # which is the locked project itself
+                    self._warnings.append(f"{where}: {name[:120]!r}: from elsewhere than an index, skipped")
             else:
                 yield parse_requirement(f"{name}=={version}" if isinstance(version, str) else name, where)
+
+
+def _line_of(name: str, text: str) -> int:
+    place = max(text.find(f'name = "{name}"'), 0)
+    return text.count("\n", 0, place) + 1
 
 
 def decode(content: bytes) -> str:
@@ -163,7 +182,7 @@ def decode(content: bytes) -> str:
         if match := _CODING.match(line):
             try:
                 return content.decode(match[1].decode("ascii"))
-            except (LookupError, UnicodeDecodeError):
+            except (LookupError, ValueError):
                 break
     try:
         return content.decode("utf-8")

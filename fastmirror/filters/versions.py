@@ -25,6 +25,7 @@ _TYPES = {
     ".deb": "bdist_dumb",
 }
 _ENDINGS = (*_TYPES, *_SOURCES)
+_SEPARATOR = re.compile(r"[-_.]")
 _SEPARATORS = re.compile(r"[-_.]+")
 # What follows the version in the names of built distributions: a Python, a platform, a release of the package.
 _BUILT_FOR = re.compile(
@@ -48,9 +49,16 @@ class Versions:
         self._listed = tuple(listed or ())
         self._spellings = dict.fromkeys(self._listed)
         self._by_version: dict[Version, str] | None = None
+        self._told: dict[str, Distribution] = {}
 
     def of(self, filename: str) -> Distribution:
         """The version and the kind of a file."""
+        told = self._told.get(filename)
+        if told is None:
+            told = self._told[filename] = self._tell(filename)
+        return told
+
+    def _tell(self, filename: str) -> Distribution:
         ending = next((end for end in _ENDINGS if filename.endswith(end)), "")
         stem = filename.removesuffix(ending)
         if ending == ".whl":
@@ -87,9 +95,10 @@ class Versions:
 
     def _begun(self, rest: str) -> str:
         """The longest listed version that this begins with; else what stands before a platform or a Python."""
-        begun = [name for name in self._listed if rest.startswith(name) and rest[len(name) :][:1] in (".", "-", "_")]
-        if begun:
-            return max(begun, key=len)
+        ends = [match.start() for match in _SEPARATOR.finditer(rest)]
+        for end in reversed(ends):
+            if rest[:end] in self._spellings:
+                return rest[:end]
         built = _BUILT_FOR.search(rest)
         return self._spelt(rest[: built.start()] if built else rest)
 
@@ -99,7 +108,7 @@ def parsed(text: str) -> Version | None:
     """A version of PEP 440; None for what is none."""
     try:
         return Version(text)
-    except InvalidVersion:
+    except (InvalidVersion, ValueError):  # of digits Python reads some thousands, no more
         return None
 
 

@@ -62,6 +62,7 @@ EVERYWHERE = (
     Difference("simple/*/index.v1_json/*/yanked", True, _is(str), "the reason for yanking is kept (PEP 592)"),
     Difference("simple/*/index.v1_json/*/requires-python", None, ABSENT, "null and no key are the same"),
     Difference("simple/*/index.html/*/data-requires-python", "", ABSENT, "an empty requirement and none are the same"),
+    Difference("mirrored-files*.deleted", ABSENT, _is(list), "theirs lists no removals"),
     Difference("last-modified/mode", "600", "644", "a web server may read it"),
 )
 # What bandersnatch before version 8 did not have.

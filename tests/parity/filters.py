@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.parity.beside import Case, Step
 from tests.parity.differences import ABSENT, ANY, Difference
-from tests.parity.upstreams import PRERELEASES, described, grow, platforms, releases, unparsable, varied
+from tests.parity.upstreams import PRERELEASES, described, emptied, grow, platforms, releases, unparsable, varied
 
 _UNFETCHED_ROOT = (
     "the projects are known by name, the root index is not fetched, and the serial is theirs, not the whole upstream's"
@@ -152,6 +152,12 @@ _RELEASES = (
         unparsable,
         since=8,
         sections=_plugins("latest_release") + "[latest_release]\nkeep = 2\n",
+    ),
+    Case(
+        "latest_release and exclude_platform",
+        emptied,
+        sections=_plugins("latest_release", "exclude_platform")
+        + "[latest_release]\nkeep = 2\n[blocklist]\nplatforms = windows\n",
     ),
     Case(
         "latest_release and prerelease_release",

@@ -25,6 +25,7 @@ Facts = dict[str, Any]
 _PAGE = re.compile(r"(?P<base>simple/(?:[^/]/)?[^/]+/)index\.(?P<kind>html|v1_json)")
 _ROOT = re.compile(r"simple/index\.(?P<kind>html|v1_json)")
 _KEPT = re.compile(r"(?P<serial>versions/index_\d+)_[^/]*\.(?P<kind>html|v1_html|v1_json)$")
+_EPOCH = re.compile(r"-\d{10}")
 _BESIDE = ("generation", "status", "todo", "mirrored-files")
 
 
@@ -35,7 +36,7 @@ def read_facts(directory: Path) -> Facts:
         if path.name.startswith(_BESIDE):
             content = path.read_text().strip()
             is_list = path.name.startswith("mirrored-files")
-            facts[path.name] = sorted(content.splitlines()) if is_list else content
+            facts[_EPOCH.sub("-EPOCH", path.name)] = sorted(content.splitlines()) if is_list else content
     return facts
 
 

@@ -129,6 +129,18 @@ def platforms(index: FakeIndex) -> None:
     index.add_file("win32-tools", "win32_tools-1.0.tar.gz")
 
 
+def emptied(index: FakeIndex) -> None:
+    """A project whose newest version has files for one platform alone."""
+    for filename in (
+        "demo-0.9.zip",
+        "demo-1.0.zip",
+        "demo-1.1-py3-none-any.whl",
+        "demo-2.0a1-cp311-cp311-win_amd64.whl",
+    ):
+        index.add_file("demo", filename)
+    index.set_info("demo", version="1.1")
+
+
 def described(index: FakeIndex) -> None:
     """Projects that differ in what the legacy API says of them, in size and in number of versions."""
     index.add_file("small", "small-1.0.tar.gz", content=b"s" * 100, requires_python=">=3.6")

@@ -1,0 +1,72 @@
+"""Runs again and again at an interval, in some hours of the day: ``mirror --every 5m --hours 22-6``."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from fastmirror import ini
+from fastmirror.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LOG = logging.getLogger(__name__)
+_ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
+_HOURS = re.compile(r"([0-9]|1[0-9]|2[0-3])(?:-([0-9]|1[0-9]|2[0-3]))?")
+_LOOK_S = 30.0  # how often the hour is looked at
+_JITTER = 0.05  # of the interval: mirrors that were started together do not ask together
+_SETTINGS, _BUG, _SIGNALLED = 2, 70, 128
+
+
+def parse_interval(text: str) -> float:
+    """Seconds, from 300, 90s, 5m, 1h or 1d."""
+    return ini.duration(ini.Entry("--every", "", "", (ini.Line(0, text),)))
+
+
+def parse_hours(text: str) -> frozenset[int]:
+    """Hours of the day, from ``7`` or ``22-6``: both ends belong to it, and midnight may lie between them."""
+    match = _HOURS.fullmatch(text)
+    if match is None:
+        raise SettingsError(f"--hours: {text!r}: expected an hour or two, from 0 to 23: 7 or 22-6")
+    first, last = int(match[1]), int(match[2] or match[1])
+    return frozenset((first + hour) % 24 for hour in range((last - first) % 24 + 1))
+
+
+def run_every(interval_s: float, hours: frozenset[int] | None, one_round: Callable[[], int]) -> int:
+    """Do a round, and another one when the interval since its start is over, until a signal comes.
+
+    Returns the exit status: 0 if the signal came between two rounds, the round's own if it came within one,
+    and that of the first round if it is 2 or 70: what cannot work at all is not tried again. Every other
+    status is logged, and the next round may fare better.
+    """
+    is_first = True
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        while True:
+            begun = time.monotonic()
+            if hours is None or time.localtime().tm_hour in hours:
+                status = _unblocked(one_round)
+                if status > _SIGNALLED or (is_first and status in (_SETTINGS, _BUG)):
+                    return status
+                is_first = False
+                _LOG.info("a round ended with exit status %d", status)
+                pause = interval_s * (1 + random.uniform(0, _JITTER))  # noqa: S311 - spreads load, hides nothing
+            else:
+                pause = _LOOK_S
+            if signal.sigtimedwait(_ENDING, max(0.0, begun + pause - time.monotonic())) is not None:
+                return 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+
+def _unblocked(one_round: Callable[[], int]) -> int:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    try:
+        return one_round()
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)

@@ -1,0 +1,100 @@
+"""config, --every, and the files for deployment."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import ROOT, end_group
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Mirror
+    from tests.fakes.index import FakeIndex
+
+DEPLOY = ROOT / "scripts/deploy"
+
+
+def test_config_shows_each_setting_with_its_origin_and_no_credentials(mirror: Mirror):
+    result = mirror.run(command="config", set={"master": "https://user:secret@index.example", "workers": "7"})
+    assert (result.status, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert "workers = 7    # --set workers" in lines
+    assert "simple-format = ALL    # default" in lines
+    assert "master = https://***@index.example    # --set master" in lines
+    assert "secret" not in result.stdout
+
+
+def test_config_tells_the_line_of_the_file_and_what_is_ignored(mirror: Mirror):
+    path = mirror.home / "mirror.conf"
+    path.write_text("[mirror]\ndirectory = /srv/pypi\nworkers = 4\nwerkers = 5\n")
+    words = [sys.executable, "-m", "fastmirror", "-c", str(path), "config", "--json"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    document = json.loads(result.stdout)
+    shown = {one["key"]: (one["value"], one["origin"]) for one in document["settings"] if one["section"] == "mirror"}
+    assert shown["workers"] == ("4", f"{path}:3")
+    assert "werkers: unknown key, ignored (did you mean 'workers'?)" in result.stderr
+    assert result.returncode == 0
+
+
+def test_config_refuses_what_cannot_be_used(mirror: Mirror):
+    result = mirror.run(command="config", set={"workers": "many"})
+    assert result.status == 2
+    assert "--set workers: 'many': expected a whole number from 1 to 10" in result.stderr
+
+
+def test_every_runs_again_until_a_signal_and_then_ends_in_order(mirror: Mirror, index: FakeIndex):
+    index.add_file("six", "six-1.0.tar.gz")
+    process = mirror.start("--every", "1s")
+    assert process.stdout is not None
+    seen = [line for line in (process.stdout.readline() for _ in range(9)) if line.startswith("complete")]
+    assert len(seen) >= 2
+    gate = index.gate("/simple/", times=1)
+    gate.wait()
+    end_group(process, signal.SIGTERM)
+    index.release()
+    process.communicate(timeout=30)
+    assert process.returncode in (0, 143)
+    assert len(index.paths("/packages/")) == 1
+
+
+def test_every_with_settings_that_cannot_be_used_ends_at_once(mirror: Mirror):
+    assert mirror.run("--every", "1s", set={"workers": "0"}).status == 2
+    assert mirror.run("--hours", "1-2").status == 2
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there")
+def test_the_units_pass_systemds_own_check(tmp_path: Path):
+    for name in ("fastmirror.service", "fastmirror.timer"):
+        text = (DEPLOY / name).read_text().replace("/usr/local/bin/fastmirror", "/bin/true")
+        (tmp_path / name).write_text(text)
+    words = ["systemd-analyze", "verify", *sorted(str(path) for path in tmp_path.iterdir())]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_units_say_what_they_run_and_as_whom():
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read(DEPLOY / "fastmirror.service")
+    service = unit["Service"]
+    assert service["ExecStart"].endswith("fastmirror mirror")
+    assert service["User"] == "mirror"
+    assert service["ProtectSystem"] == "strict"
+    assert int(service["TimeoutStopSec"]) > 10  # a run drains within ten seconds
+    timer = configparser.ConfigParser(strict=False, interpolation=None)
+    timer.read(DEPLOY / "fastmirror.timer")
+    assert timer["Timer"]["OnUnitInactiveSec"]
+
+
+def test_the_cron_line_is_one_line_that_runs_as_the_mirrors_user():
+    (line,) = [line for line in (DEPLOY / "cron").read_text().splitlines() if line and not line.startswith("#")]
+    fields = line.split(None, 6)
+    assert fields[5:7] == ["mirror", "fastmirror mirror --max-time 3000 >/dev/null"]

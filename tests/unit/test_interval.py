@@ -1,0 +1,62 @@
+"""mirror --every: intervals, hours, and how a loop of runs ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from fastmirror.errors import SettingsError
+from fastmirror.interval import parse_hours, parse_interval, run_every
+
+
+@pytest.mark.parametrize(("text", "hours"), [("7", {7}), ("0-2", {0, 1, 2}), ("22-1", {22, 23, 0, 1}), ("5-5", {5})])
+def test_hours_hold_both_ends_and_may_pass_midnight(text, hours):
+    assert parse_hours(text) == hours
+
+
+@pytest.mark.parametrize("text", ["24", "-1", "1-24", "a", "", "1-2-3", "07"])
+def test_hours_that_are_none_are_refused(text):
+    with pytest.raises(SettingsError, match=r"--hours: .*: expected an hour or two, from 0 to 23"):
+        parse_hours(text)
+
+
+def test_an_interval_has_a_unit_or_is_in_seconds():
+    assert (parse_interval("90"), parse_interval("5m"), parse_interval("1h")) == (90, 300, 3600)
+    with pytest.raises(SettingsError, match="--every: 'often'"):
+        parse_interval("often")
+
+
+@pytest.mark.parametrize("status", [2, 70])
+def test_what_cannot_work_at_all_is_not_tried_again(status):
+    assert run_every(3600, None, lambda: status) == status
+
+
+@pytest.mark.parametrize("status", [130, 143])
+def test_a_signal_within_a_round_ends_the_loop_with_its_status(status):
+    assert run_every(3600, None, lambda: status) == status
+
+
+def test_after_a_failed_round_comes_another_one():
+    statuses = [5, 2, 3, 1, 143]
+    assert run_every(0.001, None, lambda: statuses.pop(0)) == 143
+    assert statuses == []
+
+
+def test_a_signal_between_two_rounds_ends_the_loop_in_order():
+    def one_round() -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        os.kill(os.getpid(), signal.SIGTERM)  # stays pending until the round is over
+        return 0
+
+    assert run_every(3600, None, one_round) == 0
+
+
+def test_outside_its_hours_nothing_is_done():
+    def one_round() -> int:
+        raise AssertionError
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert run_every(3600, frozenset(), one_round) == 0
