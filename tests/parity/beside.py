@@ -52,6 +52,7 @@ class Case(NamedTuple):
     differences: tuple[Difference, ...] = ()
     since: int = 6  # the first major version of bandersnatch that has it
     second: Callable[[FakeIndex], None] | None = None  # fills another index, {mirror}
+    keeps_all: bool = False  # a filter that is to leave all as it is
     https: bool = False  # `verify` and `delete` of bandersnatch's take nothing else
 
     def configuration(self, **places: object) -> str:

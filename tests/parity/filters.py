@@ -47,7 +47,7 @@ _PROJECTS = (
             Difference("status", "1021", "1018", _UNFETCHED_ROOT),
         ),
     ),
-    Case("allowlist_project without a list", varied, sections=_plugins("allowlist_project")),
+    Case("allowlist_project without a list", varied, sections=_plugins("allowlist_project"), keeps_all=True),
     Case(
         "blocklist_project",
         varied,
@@ -207,7 +207,7 @@ _METADATA = (
         "regex_project_metadata",
         described,
         sections=_plugins("regex_project_metadata")
-        + _listed("regex_project_metadata", "any:info.classifiers", ".*Games.*", "Topic :: Science"),
+        + _listed("regex_project_metadata", "any:info.classifiers", ".*Games.*", "Topic :: Sports"),
     ),
     Case(
         "regex_project_metadata, all and none",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 
@@ -24,3 +25,10 @@ def test_both_keep_the_same_but_for_what_differs_on_purpose(case: Case, beside: 
         both.run(step)
     problems = both.unexplained(*case.differences)
     assert not problems, "\n".join([*problems[:_SHOWN], f"{len(problems)} in all", both.report()])
+    if case in FILTERS:
+        assert _leaves_out_something(both) != case.keeps_all
+
+
+def _leaves_out_something(both: Beside) -> bool:
+    files = [file for project in both.index.projects().values() for file in project.files]
+    return any(f"{unquote(file.path)[1:]}/" not in both.theirs.facts for file in files)

@@ -34,9 +34,12 @@ def read_facts(directory: Path) -> Facts:
     facts: Facts = dict(_read_web(directory / "web"))
     for path in directory.iterdir():
         if path.name.startswith(_BESIDE):
-            content = path.read_text().strip()
-            is_list = path.name.startswith("mirrored-files")
-            facts[_EPOCH.sub("-EPOCH", path.name)] = sorted(content.splitlines()) if is_list else content
+            name, content = _EPOCH.sub("-EPOCH", path.name), path.read_text().strip()
+            if name.startswith("mirrored-files"):
+                lines = (line.removeprefix(f"{directory}/") for line in content.splitlines())
+                facts |= {f"{name}/": "list", **{f"{name}/{line}/": "listed" for line in lines}}
+            else:
+                facts[name] = content
     return facts
 
 
