@@ -68,7 +68,7 @@ def _read_file(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     elif name.endswith("index.v1_html"):
         yield "as index.html", path.read_bytes() == path.with_name("index.html").read_bytes()
     elif name.startswith(("json/", "pypi/")):
-        yield "document", json.loads(path.read_bytes())
+        yield "document", _parsed(path.read_bytes())
 
 
 def _root_json(path: Path) -> Iterator[tuple[str, Any]]:
@@ -115,6 +115,13 @@ def _page_html(path: Path, base: str) -> Iterator[tuple[str, Any]]:
         yield f"{filename}/", "listed"
         for key, value in {**attributes, "url": _target(base, url), "digest": digest}.items():
             yield f"{filename}/{key}", value
+
+
+def _parsed(document: bytes) -> Any:
+    try:
+        return json.loads(document)
+    except ValueError:
+        return "unreadable"
 
 
 def _target(base: str, url: str) -> str:
