@@ -10,11 +10,10 @@ import os
 from typing import TYPE_CHECKING
 
 from fastmirror.descriptors import write_all
-from fastmirror.layout import METADATA_SUFFIX
-from fastmirror.packing import unpack_files
+from fastmirror.packing import paths_of, unpack_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from fastmirror.model import Outcome
     from fastmirror.settings import RunSettings
@@ -44,18 +43,11 @@ def note_group(state: State, outcomes: Sequence[Outcome]) -> None:
     known = state.known([outcome.name for outcome in outcomes])
     for outcome in outcomes:
         before = known.get(outcome.name)
-        held = set(_paths(before.files)) if before is not None else set()
+        held = set(paths_of(unpack_files(before.files))) if before is not None else set()
         if outcome.files is not None:
-            note_written(state, (path for path in _paths(outcome.files) if path not in held))
+            note_written(state, (path for path in paths_of(unpack_files(outcome.files)) if path not in held))
         note_written(state, (path for page in outcome.pages for path in page.final))
         note_removed(state, outcome.retired)
-
-
-def _paths(packed: bytes) -> Iterator[str]:
-    for file in unpack_files(packed):
-        yield file.path
-        if file.metadata:
-            yield file.path + METADATA_SUFFIX
 
 
 def write_diff(state: State, storage: Storage, settings: RunSettings, started: float) -> None:

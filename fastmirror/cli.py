@@ -6,7 +6,7 @@ import sys
 from typing import NoReturn
 
 from fastmirror import logs
-from fastmirror.commands import app
+from fastmirror.upkeep import app
 
 
 def main() -> NoReturn:

@@ -153,7 +153,7 @@ def plan(
 def status(context: typer.Context, *, as_json: AsJson = False, directory: Directory = None, sets: Sets = None) -> int:
     """Show how complete and fresh the mirror is, and what failed."""
     settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
-    _require_mirror(settings)
+    require_mirror(settings)
     from fastmirror import reports
     from fastmirror.inquiry import read_status
 
@@ -179,7 +179,7 @@ def config(
     )
     from fastmirror import reports
 
-    _warn(settings)
+    warn(settings)
     show(reports.settings_json(settings) if as_json else reports.settings_text(settings))
     return 0
 
@@ -235,7 +235,7 @@ def _run(context: typer.Context, settings: Settings, options: RunOptions) -> int
     progress = open_progress(sys.stderr)
     try:
         logs.set_up(settings.storage.directory, settings.log, debug=context.obj.debug, emit=progress.note)
-        _warn(settings)
+        warn(settings)
         summary = run_mirror(settings, options, progress)
     finally:
         progress.close()
@@ -247,7 +247,7 @@ def _plan(settings: Settings, options: RunOptions, *, with_files: bool, as_json:
     from fastmirror import reports
     from fastmirror.inquiry import plan_run
 
-    _warn(settings)
+    warn(settings)
     progress = open_progress(sys.stderr)
     try:
         planned = plan_run(settings, options, with_files=with_files, progress=progress)
@@ -258,18 +258,20 @@ def _plan(settings: Settings, options: RunOptions, *, with_files: bool, as_json:
 
 
 def _tree(settings: Settings) -> Tree:
-    _require_mirror(settings)
+    require_mirror(settings)
     from fastmirror.inquiry import open_tree
 
     return open_tree(settings)
 
 
-def _require_mirror(settings: Settings) -> None:
+def require_mirror(settings: Settings) -> None:
+    """Raises SettingsError if there is no mirror."""
     directory = settings.storage.directory
     if not any(os.path.exists(os.path.join(directory, part)) for part in ("web", ".fastmirror/state.sqlite")):
         raise SettingsError(f"there is no mirror here (directory): {directory!r}")
 
 
-def _warn(settings: Settings) -> None:
+def warn(settings: Settings) -> None:
+    """Say what of the settings was ignored."""
     for warning in settings.warnings:
         _logger.warning("%s", warning)

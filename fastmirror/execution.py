@@ -40,6 +40,8 @@ class Terms(NamedTuple):
     force: bool
     check_id: int  # of the --force-check under way
     deadline: float | None  # epoch seconds; nothing is begun after it
+    check: bool = False  # look at what is at rest first
+    dry_run: bool = False  # record nothing
 
 
 class Execution:
@@ -132,7 +134,9 @@ class Execution:
             known = self._state.known(names)
             hidden = take_hidden(self._state, names) if holds_hidden(self._state) else {}
             for name in names:
-                job = ProjectJob(name, update[name], known.get(name), name in wanted, terms.force)
+                held = known.get(name)
+                force = terms.force or (held is not None and held.outcome == "damaged")
+                job = ProjectJob(name, update[name], held, name in wanted, force, check=terms.check)
                 yield job._replace(hidden=hidden[name]) if name in hidden else job
 
     def _take(self, job: ProjectJob, outcome: Outcome) -> None:
@@ -140,8 +144,16 @@ class Execution:
             self._storage_failure = outcome.reason
             return
         self._counts.take(outcome)
-        is_bad = outcome.status in {"failed", "partial"}
-        self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(is_bad))
+        is_bad = outcome.status in {"failed", "partial", "damaged"}
+        checked = outcome.checked
+        if checked is not None:
+            self._counts.checks.take(outcome.name, checked, mends=not self._terms.dry_run)
+        if checked is not None and self._terms.check:
+            self._progress.advance(1, checked.files, checked.bytes, int(is_bad))
+        else:
+            self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(is_bad))
+        if self._terms.dry_run:
+            return
         if is_bad:
             _LOG.info("%s: %s: %s", outcome.name, outcome.status, outcome.reason)
             if not outcome.disputed:  # which may be mended in this run
@@ -151,7 +163,7 @@ class Execution:
             self._disputed[outcome.name] = outcome.disputed
         tries = job.known.tries if job.known else 0
         by_command = self._terms.chosen.by_command
-        done = Done(outcome, RecordedJob(by_command, job.force, tries, job.serial))
+        done = Done(outcome, RecordedJob(by_command, job.force or job.check, tries, job.serial))
         if outcome.status in {"gone", "denied"}:
             self._gone.append(done)
         else:
@@ -159,6 +171,8 @@ class Execution:
 
     def _unpublished(self, outcome: Outcome, failed: Outcome) -> None:
         self._counts.take_back(outcome.name, outcome.status)
+        if outcome.checked is not None:
+            self._counts.checks.take_back(outcome.name, outcome.checked)
         self._counts.take(failed)
         self._progress.advance(0, 0, 0, 1)
         _LOG.warning("%s: %s", failed.name, failed.reason)

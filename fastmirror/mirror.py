@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastmirror.adoption import adopt, open_state
+from fastmirror.adoption import adopt
 from fastmirror.changes import write_diff
 from fastmirror.discovery import Discovery, Found, Root, wanted
-from fastmirror.errors import Interrupted, MirrorError, StorageError, UpstreamError, is_storage_failure
-from fastmirror.execution import Execution, Terms
+from fastmirror.errors import MirrorError, UpstreamError
+from fastmirror.execution import Terms
 from fastmirror.filters import Filters
-from fastmirror.hidden import holds_hidden
 from fastmirror.layout import index_path
 from fastmirror.lock import hold_lock
-from fastmirror.pages import Context
-from fastmirror.removal import Removals, free_disputed, is_held_back, settle, unlink_doomed
-from fastmirror.rootindex import write_root_index
-from fastmirror.settings import Settings, fingerprint
-from fastmirror.simple import RENDERER_VERSION
-from fastmirror.storage import Storage
+from fastmirror.removal import Removals, is_held_back, settle, unlink_doomed
+from fastmirror.run import Run, open_parts
 from fastmirror.summary import FAILURES_TOLD, Counts, Summary
 from fastmirror.transport.session import Session
-from fastmirror.tree import settle_tree, state_path
 from fastmirror.upstream import with_netrc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
+    from fastmirror.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,66 +53,38 @@ def run_mirror(settings: Settings, options: RunOptions, progress: Progress) -> S
         return run.go()
 
 
-class _Run:
-    """The state of one run; its steps in the order in which they happen."""
+class _Run(Run):
+    """A run's steps in the order in which they happen."""
 
     def __init__(self, settings: Settings, options: RunOptions, progress: Progress, lock: int) -> None:
-        self._settings = settings
+        parts = open_parts(settings, lock)
+        begun = time.time()
         self._options = options
-        self._progress = progress
-        self._started = time.time()
-        self._counts = Counts()
-        self._serial: int | None = None
-        self._marked = False
-        storage = settings.storage
-        self._storage = Storage(
-            storage.directory, storage.staging, durable=storage.durability, sets_modes=storage.manage_permissions
-        )
-        self._storage.prepare()
-        self._storage.open_desk()
-        self._state = open_state(state_path(storage.directory))
-        self._state.keeps_changes = settings.run.diff_file is not None
-        self._tree = settle_tree(settings, self._state, self._storage)
-        self._clean = self._state.get("clean") == "1"
-        self._settings_digest = fingerprint(settings, RENDERER_VERSION)
         self._session = Session(settings.upstream)
         self._filters = Filters(settings.filters)
-        self._chosen = wanted(self._filters, options.projects, self._state)
-        self._run_id = self._state.begin_run(self._started)
-        self._check_id = int(self._state.get("force_check_run") or self._run_id)
+        self._chosen = wanted(self._filters, options.projects, parts.state)
+        self._run_id = parts.state.begin_run(begun)
+        self._check_id = int(parts.state.get("force_check_run") or self._run_id)
         terms = Terms(
             settings, self._chosen, options.force_check, self._check_id,
-            None if options.max_time_s is None else self._started + options.max_time_s,
+            None if options.max_time_s is None else begun + options.max_time_s,
         )  # fmt: skip
-        self._execution = Execution(terms, self._state, self._storage, lock, self._counts, progress)
-        self._execution.every_hour = self._write_index
+        super().__init__(parts, terms, progress, Counts())
         self._removals = Removals(settings, self._state, self._storage, self._tree, self._counts, self._write_index)
 
     def __enter__(self) -> _Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._execution.close()
+    def __exit__(self, *causes: object) -> None:
         self._session.close()
-        self._storage.close()
-        self._state.close()
+        super().__exit__(*causes)
 
     def go(self) -> Summary:
         """The whole run."""
         _LOG.info("run %d begins: %s", self._run_id, self._settings.storage.directory)
-        error = ""
-        status = 0
         with self._signals():
             try:
-                self._sync()
-            except Interrupted as interruption:
-                error, status = str(interruption), interruption.signal_status
-            except StorageError as failure:
-                error, status = str(failure), failure.exit_status
-            except OSError as failure:
-                if not is_storage_failure(failure):
-                    raise
-                error, status = str(failure), StorageError.exit_status
+                status, error = self._cut_short(self._sync)
             except MirrorError as failure:
                 self._end(failure.exit_status, str(failure))
                 raise
@@ -154,13 +118,8 @@ class _Run:
             if asked := len(found.update) + len(found.remove):
                 self._execution.open(asked)
             dialect = root.dialect if root is not None else discovery.dialect()
-            self._mark_unclean(discovery)
-            self._execution.brief(
-                Context(
-                    self._settings, dialect, self._tree, self._settings_digest, self._clean, options.debug,
-                    plan_only=False, fresh=self._storage.is_empty() and not holds_hidden(self._state),
-                )
-            )  # fmt: skip
+            self._mark_unclean(self._begun(discovery))
+            self._execution.brief(self._context(dialect, debug=options.debug))
             self._remove(found)
             self._update(found.update)
             self._require_answers()
@@ -173,21 +132,18 @@ class _Run:
             self._trust_rows_again()
             raise UpstreamError(f"upstream does not answer: {next(iter(counts.failures.values()))}")
 
-    def _mark_unclean(self, discovery: Discovery) -> None:
-        """Before anything is renamed: until the run ends in order, rows may be behind the pages."""
-        facts: dict[str, str | None] = {"clean": "0", "layout": str(self._tree.layout)}
+    def _begun(self, discovery: Discovery) -> dict[str, str | None]:
+        """What the state is to say while this run is under way."""
+        facts: dict[str, str | None] = {}
         settings = self._state.get("settings")
         if settings != discovery.shape:
             # Either all that will be held is made with these, or some of it is from now on.
             facts["settings"] = discovery.shape if settings is None else "changing"
         if self._state.get("selection") != discovery.selection and not self._chosen.by_command:
             facts["selection"] = None
-        facts["hash_index"] = "1" if self._tree.hash_index else None
         if self._options.force_check and not self._chosen.by_command:
             facts["force_check_run"] = str(self._check_id)
-        with self._state.transaction():
-            self._state.put(facts)
-        self._marked = True
+        return facts
 
     def _remove(self, found: Found) -> None:
         """Ask once for what is no longer listed; what is gone or not selected leaves the mirror, under the guard."""
@@ -202,19 +158,11 @@ class _Run:
     def _update(self, update: dict[NormalizedName, int | None]) -> None:
         self._execution.do(update)
         self._removals.take(self._execution.take_gone(), (), self._check_id)
-        disputed = self._execution.take_disputed()
-        freed = free_disputed({path for paths in disputed.values() for path in paths}, self._state, self._storage)
-        again = {name: update.get(name) for name, paths in disputed.items() if freed.intersection(paths)}
-        if again:
-            for name in again:
-                self._counts.take_back(name, "partial")
-            self._counts.planned -= len(again)
-            self._execution.do(again)
+        self._free_disputed(update)
 
     def _write_index(self) -> None:
         if not self._options.skip_root:
-            serial = self._serial or self._state.greatest_serial()
-            write_root_index(self._state, self._storage, self._settings.pages.formats, serial)
+            super()._write_index()
 
     def _conclude(self, discovery: Discovery, root: Root | None, found: Found) -> None:
         formats = self._settings.pages.formats
@@ -273,12 +221,6 @@ class _Run:
             self._storage.flush()
             self._trust_rows_again()
 
-    def _trust_rows_again(self) -> None:
-        """What this run did is recorded: the next may trust the rows if this one might."""
-        if self._clean:
-            with self._state.transaction():
-                self._state.put({"clean": "1"})
-
     def _exit_status(self) -> int:
         counts = self._counts
         if counts.held_removals or counts.held_files:
@@ -299,19 +241,3 @@ class _Run:
             self._state.end_run(self._run_id, time.time(), exit_status, kept)
         _LOG.info("run %d ends with exit status %d after %.1f s: %s", self._run_id, exit_status, seconds, kept)
         return summary
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the run in order; before there is anything to drain, at once."""
-
-        def handle(number: int, _frame: object) -> None:
-            if not self._marked:
-                raise Interrupted(number)
-            self._execution.interrupt(number)
-
-        kept = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in kept.items():
-                signal.signal(number, handler)

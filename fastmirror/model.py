@@ -17,6 +17,8 @@ Status = Literal[
     "gone",  # upstream answers 404
     "denied",  # published, and filters leave nothing of it any more
     "failed",  # nothing was published; the old page stays
+    "intact",  # what is at rest is what the state names; nothing was asked for
+    "damaged",  # something at rest is not what the state names, and could not be mended
 ]
 
 
@@ -83,6 +85,32 @@ class Known(NamedTuple):
     tries: int  # failures in a row
 
 
+class Damage(NamedTuple):
+    """Something at rest that is not what the state names."""
+
+    path: str  # below web/
+    what: Literal["missing", "corrupt", "unreadable"]
+    size: int  # bytes that the state names; 0 where it does not say
+
+
+class Checked(NamedTuple):
+    """What came of looking at a project's files and pages at rest."""
+
+    files: int = 0  # read, with core metadata files
+    bytes: int = 0  # of those
+    damage: tuple[Damage, ...] = ()
+    unmended: tuple[str, ...] = ()  # paths of the damage that is still there
+
+    def joined(self, other: Checked) -> Checked:
+        """Both together."""
+        return Checked(
+            self.files + other.files,
+            self.bytes + other.bytes,
+            self.damage + other.damage,
+            self.unmended + other.unmended,
+        )
+
+
 class Brought(NamedTuple):
     """What came of a set of files to fetch."""
 
@@ -93,6 +121,7 @@ class Brought(NamedTuple):
     fetched_files: int = 0
     fetched_bytes: int = 0
     storage_failure: bool = False
+    checked: Checked | None = None
 
     def joined(self, other: Brought) -> Brought:
         """Both together."""
@@ -104,19 +133,21 @@ class Brought(NamedTuple):
             self.fetched_files + other.fetched_files,
             self.fetched_bytes + other.fetched_bytes,
             self.storage_failure or other.storage_failure,
+            self.checked.joined(other.checked) if self.checked and other.checked else self.checked or other.checked,
         )
 
 
 class Held(NamedTuple):
     """A project whose files were handed out in pieces, on its way to its page."""
 
-    page: str  # path in staging of what upstream answered
+    page: str  # path in staging of what upstream answered; "" if the pieces were only checked
     legacy: str  # path in staging of the legacy JSON document; "" if there is none
     etag: str
     dialect: str  # that the page is in
     damaged: tuple[str, ...]  # as plan_project takes them
     brought: Brought  # by the pieces that are back
     trouble: str = ""  # what kept the page from being whole before
+    checked: Checked | None = None  # what was found at rest before
 
 
 class ProjectJob(NamedTuple):
@@ -129,14 +160,16 @@ class ProjectJob(NamedTuple):
     force: bool  # trust nothing: plan anew and hash every stored file
     held: Held | None = None
     hidden: tuple[str, ...] = ()  # paths below web/ of its files that are kept out of it
+    check: bool = False  # look at what is at rest first; upstream is asked only if something is wrong, or by `force`
 
 
 class FilesJob(NamedTuple):
-    """Fetch some of a project's files; the project's page follows when all pieces are back."""
+    """Fetch some of a project's files, or check some; the project follows when all pieces are back."""
 
     name: NormalizedName
     piece: int
     wants: tuple[Want, ...]
+    check: tuple[StoredFile, ...] = ()
 
 
 Job = ProjectJob | FilesJob
@@ -174,6 +207,7 @@ class Outcome(NamedTuple):
     dialect: str = ""  # that upstream's page was in
     unreachable: bool = False  # upstream did not answer at all
     retired: tuple[str, ...] = ()  # paths below web/ to be removed once the pages are in place
+    checked: Checked | None = None  # what was found at rest, where it was looked at
 
 
 class Split(NamedTuple):

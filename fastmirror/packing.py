@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import orjson
 
 from fastmirror.errors import StorageError
+from fastmirror.layout import METADATA_SUFFIX
 from fastmirror.model import StoredFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 def pack_files(files: Sequence[StoredFile]) -> bytes:
@@ -27,3 +28,11 @@ def unpack_files(packed: bytes) -> list[StoredFile]:
         return [StoredFile(*fields) for fields in orjson.loads(zlib.decompress(packed))]
     except (zlib.error, ValueError, TypeError) as error:
         raise StorageError(f"a project's files cannot be read from the state: {error}") from error
+
+
+def paths_of(files: Iterable[StoredFile]) -> Iterator[str]:
+    """Paths below ``web/`` of these files and of their core metadata files."""
+    for file in files:
+        yield file.path
+        if file.metadata:
+            yield file.path + METADATA_SUFFIX

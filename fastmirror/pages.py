@@ -13,7 +13,7 @@ from fastmirror.model import StagedPage
 from fastmirror.versions import outdated, stage_state, state_paths, state_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fastmirror.model import File, Known, Page, StoredFile
     from fastmirror.names import NormalizedName
@@ -65,12 +65,7 @@ def stage_pages(
         bodies[PageFormat.JSON] = simple.render_json(page, page.name, page.serial, entries)
     if PageFormat.HTML in formats:
         bodies[PageFormat.HTML] = simple.render_html(page, page.name, page.serial, entries)
-    content = [*bodies.values()]
-    if document:
-        content.append(document)
-    if keep:
-        content.append(b"%d versions" % keep)
-    digest = xxhash.xxh3_128_hexdigest(b"\0".join(content))
+    digest = content_digest(bodies.values(), document, keep)
     if trusted and known is not None and digest == known.page_digest:
         return Staged((), digest)
     may_stand = known is not None or not (context.clean or context.fresh)
@@ -91,9 +86,22 @@ def stage_pages(
     return Staged(tuple(staged), digest, tuple(superseded))
 
 
+def content_digest(bodies: Iterable[bytes], document: bytes, keep: int) -> str:
+    """Digest of what is published of a project: its pages, its document, and how many states of them are kept."""
+    content = [*bodies]
+    if document:
+        content.append(document)
+    if keep:
+        content.append(b"%d versions" % keep)
+    return xxhash.xxh3_128_hexdigest(b"\0".join(content))
+
+
 def _stands(storage: Storage, path: str, body: bytes) -> bool:
     """Whether this is what the file below ``web/`` holds; not what a link there leads to."""
-    return storage.read(path) == body and not os.path.islink(f"{storage.web}/{path}")
+    try:
+        return storage.read(path) == body and not os.path.islink(f"{storage.web}/{path}")
+    except OSError:  # it cannot be read, but perhaps be replaced
+        return False
 
 
 def _staged(storage: Storage, body: bytes, finals: tuple[str, ...]) -> StagedPage:

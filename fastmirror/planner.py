@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fastmirror.layout import Layout, file_paths, metadata_path
 from fastmirror.model import File, Page, ProjectPlan, StoredFile, SyncPlan, Want
@@ -154,17 +154,28 @@ def _want(
     )
 
 
+class Sized(Protocol):
+    """What has a size in bytes, perhaps."""
+
+    @property
+    def size(self) -> int | None:
+        """As the upstream or the state says."""
+
+
+S = TypeVar("S", bound=Sized)
+
+
 def needs_pieces(wants: Sequence[Want]) -> bool:
     """Whether a project's files are to be shared among workers."""
     return len(wants) > PIECE_FILES or sum(want.size or 0 for want in wants) > PIECE_BYTES
 
 
-def in_pieces(wants: Iterable[Want]) -> Iterator[tuple[Want, ...]]:
-    """Cut files to fetch into pieces of at most PIECE_FILES files and about PIECE_BYTES bytes.
+def in_pieces(wants: Iterable[S]) -> Iterator[tuple[S, ...]]:
+    """Cut files to fetch or to check into pieces of at most PIECE_FILES files and about PIECE_BYTES bytes.
 
     A single file is never cut; large files come first, so that none is begun last.
     """
-    piece: list[Want] = []
+    piece: list[S] = []
     total = 0
     for want in sorted(wants, key=lambda want: -(want.size or 0)):
         size = want.size or 0

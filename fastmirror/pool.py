@@ -17,6 +17,8 @@ from fastmirror.channel import Channel
 from fastmirror.model import (
     Answer,
     Brought,
+    Checked,
+    Damage,
     Drain,
     FilesJob,
     FilesOutcome,
@@ -284,7 +286,9 @@ class Pool:
         reason = f"its worker died {_DEATHS} times ({cause_of_death(worker.process)})"
         if isinstance(job, FilesJob):
             failures = tuple((want.filename, reason) for want in job.wants)
-            self._take_piece(FilesOutcome(job.name, job.piece, Brought(failures=failures)))
+            unread = tuple(Damage(file.path, "unreadable", file.size) for file in job.check)
+            brought = Brought(failures=failures, checked=Checked(damage=unread) if unread else None)
+            self._take_piece(FilesOutcome(job.name, job.piece, brought))
         else:
             self._take(self._asked.pop(job.name), Outcome(job.name, "failed", reason))
 

@@ -7,26 +7,39 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastmirror.comparison import holds
-from fastmirror.errors import MirrorError, is_storage_failure
+from fastmirror.checking import REASON_LENGTH, check_files, check_pages, in_short, judged, told, with_unreadable
+from fastmirror.errors import MirrorError, StorageError, is_storage_failure
 from fastmirror.hidden import reveal
 from fastmirror.layout import document_paths
 from fastmirror.legacy import saved
-from fastmirror.model import Brought, FilesJob, Held, Outcome, ProjectJob, ProjectPlan, Split, StoredFile, Want
-from fastmirror.packing import pack_files, unpack_files
+from fastmirror.model import (
+    Brought,
+    Checked,
+    Damage,
+    FilesJob,
+    Held,
+    Outcome,
+    ProjectJob,
+    ProjectPlan,
+    Split,
+    StoredFile,
+    Want,
+)
+from fastmirror.packing import pack_files, paths_of, unpack_files
 from fastmirror.pages import retired_paths, stage_pages
-from fastmirror.planner import in_pieces, needs_pieces, plan_project
+from fastmirror.planner import PIECE_BYTES, in_pieces, needs_pieces, plan_project
 from fastmirror.reading import PageReader, Reading, Source, narrowed, read_page
 from fastmirror.upstream import Dialect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-    from fastmirror.model import Known
+    from fastmirror.model import Known, Status
     from fastmirror.reading import Bench
 
 _LOG = logging.getLogger(__name__)
-_REASON_LENGTH = 500
+# So much is checked within the loop: less than it costs to hand it to the side thread and back.
+_CHECKED_INLINE_BYTES = 1 << 19
 
 
 class ProjectTask:
@@ -37,17 +50,17 @@ class ProjectTask:
         self._bench = bench
         self._context = bench.context
         self._settings_digest = bench.filters.shape(bench.context.settings_digest, job.name)
-        self._answer = answer
+        self._pass_on = answer
         self._brought = Brought()
         self._keep: list[StoredFile] = []
-        packed = job.known.files if job.known is not None else b""
-        self._stored = {file.path: file for file in unpack_files(packed)}
+        self._stored: dict[str, StoredFile] = {}
         self._awaited = 0
         self._damaged: Collection[str] = ()
+        self._checked: Checked | None = job.held.checked if job.held is not None else None
 
     def start(self) -> None:
         """Begin; the answer comes from a later poll, or at once."""
-        self._guarded(self._read if self._job.held is None else self._resume)
+        self._guarded(self._begin)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
@@ -60,6 +73,67 @@ class ProjectTask:
             _LOG.exception("%s: this is a bug", self._job.name)
             self._fail(f"bug: {type(error).__name__}: {error}")
 
+    def _begin(self) -> None:
+        job = self._job
+        torn = Checked()
+        try:
+            self._stored = {file.path: file for file in unpack_files(job.known.files)} if job.known else {}
+        except StorageError as error:  # what is at rest is found again, by its digest
+            _LOG.warning("%s: %s", job.name, error)
+            torn = Checked(damage=(Damage(f"what the state says of {job.name}", "unreadable", 0),))
+        if job.held is not None and job.held.page:
+            self._resume()
+        elif job.held is not None:
+            self._take_check(job.held.brought.checked or Checked())
+        elif job.check:
+            self._check(torn)
+        else:
+            self._read()
+
+    def _check(self, torn: Checked) -> None:
+        """Look at what is at rest, here, in the side thread, or in pieces handed to any worker."""
+        files = list(self._stored.values())
+        size = sum(file.size for file in files)
+        if size > PIECE_BYTES and len(files) > 1:
+            pieces = (FilesJob(self._job.name, i, (), piece) for i, piece in enumerate(in_pieces(files)))
+            self._pass_on(Split(self._job, Held("", "", "", "", (), Brought()), tuple(pieces)))
+        elif size <= _CHECKED_INLINE_BYTES:
+            self._take_check(self._find_damage().joined(torn))
+        else:
+            self._in_side_thread(lambda found: self._take_check(found.joined(torn)))
+
+    def _in_side_thread(self, then: Callable[[Checked], None]) -> None:
+        found: list[Checked] = []
+        self._bench.side.submit(
+            lambda: found.append(self._find_damage()), lambda: self._guarded(lambda: then(found[0]))
+        )
+
+    def _find_damage(self) -> Checked:
+        compare = self._context.settings.storage.compare
+        return check_files(self._bench.storage, self._stored.values(), compare=compare)
+
+    def _take_check(self, checked: Checked) -> None:
+        job = self._job
+        if job.known is not None:
+            pages = check_pages(self._context, self._bench.storage, job.name, job.known, self._settings_digest)
+            checked = checked.joined(Checked(damage=pages))
+        self._note(checked)
+        if self._context.plan_only:
+            status: Status = "damaged" if checked.damage else "intact"
+            self._pass_on(Outcome(job.name, status, told(checked), checked=checked))
+        elif checked.damage or job.force:
+            self._read()
+        else:
+            self._answer(Outcome(job.name, "intact"))
+
+    def _note(self, checked: Checked) -> None:
+        self._checked = checked
+        for damage in checked.damage:
+            _LOG.warning("%s: %s is %s", self._job.name, damage.path, damage.what)
+
+    def _answer(self, outcome: Outcome, failed: Collection[str] = ()) -> None:
+        self._pass_on(outcome if self._checked is None else judged(outcome, self._checked, failed))
+
     def _read(self) -> None:
         reader = PageReader(self._job, self._bench, self._settings_digest, self._guarded)
         reader.start(self._take_page, self._take_answer)
@@ -68,7 +142,7 @@ class ProjectTask:
         """There is no page to work with."""
         known = self._job.known
         if outcome.status == "gone" and known is not None and known.page_digest:
-            outcome = outcome._replace(dropped=tuple(_paths(self._stored.values())))
+            outcome = outcome._replace(dropped=tuple(paths_of(self._stored.values())))
         elif outcome.status == "gone" and self._job.wanted:
             outcome = Outcome(self._job.name, "failed", "upstream has no such project")
         self._answer(outcome)
@@ -85,12 +159,15 @@ class ProjectTask:
             self._leave_out(reading)
             return
         reading = kept
-        if self._job.force and self._stored and self._context.settings.pages.release_files:
-            damaged: set[str] = set()
-            self._bench.side.submit(
-                lambda: damaged.update(self._find_damage()),
-                lambda: self._guarded(lambda: self._fetch_files(reading, damaged)),
-            )
+        if self._checked is not None:
+            self._fetch_files(reading, _damaged(self._checked))
+        elif self._job.force and self._stored and self._context.settings.pages.release_files:
+
+            def checked(found: Checked) -> None:
+                self._note(found)
+                self._fetch_files(reading, _damaged(found))
+
+            self._in_side_thread(checked)
         else:
             self._fetch_files(reading, frozenset())
 
@@ -108,21 +185,6 @@ class ProjectTask:
                 dialect=source.dialect,
             )
         )
-
-    def _find_damage(self) -> Iterable[str]:
-        """In the side thread: the paths whose bytes are not those that the state names."""
-        method = self._context.settings.storage.compare
-        for file in self._stored.values():
-            try:
-                if not holds(self._bench.storage, method, file.path, file.sha256, file.size, file.mtime):
-                    yield file.path
-                if file.metadata:
-                    at_rest = self._bench.storage.digest(f"{file.path}.metadata")
-                    if at_rest is None or at_rest.sha256 != file.metadata:
-                        yield f"{file.path}.metadata"
-            except OSError as error:
-                _LOG.warning("%s cannot be read: %s", file.path, error)
-                yield file.path
 
     def _plan(self, reading: Reading, stored: Mapping[str, StoredFile], damaged: Collection[str]) -> ProjectPlan:
         if not self._context.settings.pages.release_files:
@@ -158,9 +220,11 @@ class ProjectTask:
         storage, source = self._bench.storage, reading.source
         page = storage.write_staged(source.body)
         legacy = storage.write_staged(source.legacy) if source.legacy else ""
-        held = Held(page, legacy, source.etag, source.dialect, tuple(damaged), Brought(), reading.trouble)
+        held = Held(
+            page, legacy, source.etag, source.dialect, tuple(damaged), Brought(), reading.trouble, self._checked
+        )
         pieces = (FilesJob(self._job.name, i, piece) for i, piece in enumerate(in_pieces(wants)))
-        self._answer(Split(self._job, held, tuple(pieces)))
+        self._pass_on(Split(self._job, held, tuple(pieces)))
 
     def _resume(self) -> None:
         """All pieces are back: plan anew, with what they brought; what they did not bring is not to be had."""
@@ -199,7 +263,8 @@ class ProjectTask:
         left_out = {filename for filename, _ in (*page.refused, *brought.failures)}
         at_rest = [*self._keep, *brought.stored]
         listed = {_filename(file): file for file in at_rest}
-        trusted = context.clean and not self._job.force and known is not None and known.outcome != "failed"
+        is_told = known is not None and known.outcome not in {"failed", "damaged"}
+        trusted = context.clean and is_told and self._checked is None and not self._job.force
         staged = stage_pages(
             context, self._bench.storage, page, listed, known, trusted=trusted, document=self._document(reading)
         )
@@ -209,15 +274,18 @@ class ProjectTask:
             at_rest += [
                 file for file in self._stored.values() if _filename(file) in left_out and file.path not in self._damaged
             ]
+        failed = {filename for filename, _ in (*page.refused, *brought.failures)}
+        if self._checked is not None and self._checked.damage:
+            at_rest = with_unreadable(at_rest, self._stored.values(), self._checked, failed)
         reasons = [f"{filename}: {reason}" for filename, reason in (*page.refused, *brought.failures)]
         if reading.trouble:
             reasons.append(reading.trouble)
-        before = _paths(self._stored.values())
+        before = set(paths_of(self._stored.values()))
         self._answer(
             Outcome(
                 self._job.name,
                 "partial" if reasons else "published",
-                _summary(reasons),
+                in_short(reasons),
                 page.serial,
                 reading.source.etag,
                 reading.source.digest(),
@@ -227,7 +295,7 @@ class ProjectTask:
                 len(at_rest),
                 sum(file.size for file in at_rest),
                 staged.pages,
-                tuple(before - _paths(at_rest)) if before else (),
+                tuple(before - set(paths_of(at_rest))) if before else (),
                 page.status == "quarantined",
                 brought.shared,
                 brought.disputed,
@@ -235,7 +303,8 @@ class ProjectTask:
                 brought.fetched_bytes,
                 dialect=reading.source.dialect,
                 retired=(*staged.outdated, *self._retired(reading, known)),
-            )
+            ),
+            failed,
         )
 
     def _document(self, reading: Reading) -> bytes:
@@ -261,7 +330,7 @@ class ProjectTask:
             Outcome(
                 self._job.name,
                 "failed",
-                reason[:_REASON_LENGTH],
+                reason[:REASON_LENGTH],
                 fetched_files=self._brought.fetched_files,
                 fetched_bytes=self._brought.fetched_bytes,
                 storage_failure=storage_failure,
@@ -269,19 +338,9 @@ class ProjectTask:
         )
 
 
+def _damaged(checked: Checked) -> set[str]:
+    return {damage.path for damage in checked.damage}
+
+
 def _filename(file: StoredFile) -> str:
     return file.path.rpartition("/")[2]
-
-
-def _paths(files: Iterable[StoredFile]) -> set[str]:
-    paths = set()
-    for file in files:
-        paths.add(file.path)
-        if file.metadata:
-            paths.add(f"{file.path}.metadata")
-    return paths
-
-
-def _summary(reasons: list[str]) -> str:
-    more = [f"and {len(reasons) - 5} more"] if len(reasons) > 5 else []
-    return "; ".join([*reasons[:5], *more])[:_REASON_LENGTH]

@@ -181,7 +181,7 @@ class PageReader:
         job, known = self._job, self._job.known
         return (
             known is not None
-            and not job.force
+            and not (job.force or job.check)
             and known.outcome == "published"
             and known.settings_digest == self._settings_digest
             and bool(known.page_digest)

@@ -17,7 +17,7 @@ from fastmirror.changes import note_removed
 from fastmirror.hidden import discard_hidden, settle_hidden, unsettled
 from fastmirror.layout import METADATA_SUFFIX
 from fastmirror.model import Outcome
-from fastmirror.packing import unpack_files
+from fastmirror.packing import paths_of, unpack_files
 from fastmirror.pages import published_paths
 from fastmirror.planner import is_over_limit
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _PROJECTS_AT_ONCE = 500
 _REMOVALS_LEAST = 20
-_REMOVED_FILES_LEAST = 1000
+REMOVED_FILES_LEAST = 1000
 _MISSING = "page: HTTP status 404, though the root index lists it (removed if the next try finds the same)"
 _GONE = "gone upstream"
 _KEEP = """
@@ -179,7 +179,12 @@ def retract(
     for some in _in_parts(leaving):
         known = state.known([project.name for project in some])
         outcomes = [
-            Outcome(project.name, "gone", dropped=tuple(_paths(known[project.name].files)), hidden=project.hide)
+            Outcome(
+                project.name,
+                "gone",
+                dropped=tuple(paths_of(unpack_files(known[project.name].files))),
+                hidden=project.hide,
+            )
             for project in some
             if project.name in known
         ]
@@ -200,13 +205,6 @@ def retract(
 def _in_parts(leaving: Sequence[Leaving]) -> Iterator[Sequence[Leaving]]:
     for start in range(0, len(leaving), _PROJECTS_AT_ONCE):
         yield leaving[start : start + _PROJECTS_AT_ONCE]
-
-
-def _paths(packed: bytes) -> Iterator[str]:
-    for file in unpack_files(packed):
-        yield file.path
-        if file.metadata:
-            yield file.path + METADATA_SUFFIX
 
 
 def settle(state: State, storage: Storage, *, clean: bool) -> None:
@@ -234,7 +232,7 @@ def unlink_doomed(state: State, storage: Storage, moment: float, chosen_limit: i
     A file that some project names again, or names too, is spared.
     """
     due = state.doomed_before(moment)
-    if is_over_limit(len(due), least=_REMOVED_FILES_LEAST, chosen=chosen_limit, total=lambda: state.totals().files):
+    if is_over_limit(len(due), least=REMOVED_FILES_LEAST, chosen=chosen_limit, total=lambda: state.totals().files):
         return len(due)
     if not due:
         return 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from fastmirror.inquiry import MirrorStatus, PlannedRun
     from fastmirror.settings import Settings
-    from fastmirror.summary import Failure, Summary
+    from fastmirror.summary import Failure, Summary, Verification
 
 _SHOWN_FAILURES = 10
 _SHOWN_NAMES = 10
@@ -90,6 +90,69 @@ def settings_text(settings: Settings) -> str:
 def settings_json(settings: Settings) -> str:
     """The settings in force as one JSON object: a list of section, key, value and origin, and the warnings."""
     return _json({"settings": [one._asdict() for one in settings.effective], "warnings": settings.warnings})
+
+
+def verification_text(found: Verification, *, delete: bool) -> str:
+    """The closing lines of a verification; the last one says whether all is well."""
+    rate = f" ({human_bytes(found.bytes / found.seconds)}/s)" if found.seconds > 0 else ""
+    checked = f"{_plural(found.projects, 'project', 'projects')}, {_files(found.files, found.bytes)}"
+    lines = [f"checked: {checked} in {human_time(found.seconds)}{rate}", *found.notes]
+    damaged = found.mended + found.unmended
+    if damaged:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.by_kind.items() if count)
+        became = [(found.mended, "repaired"), (found.unmended, "to repair" if found.dry_run else "not repaired")]
+        lines.append(f"damaged: {kinds}: " + ", ".join(f"{count:,} {what}" for count, what in became if count))
+        for one in found.found[:_SHOWN_FAILURES]:
+            size = f", {human_bytes(one.size)}" if one.size else ""
+            lines.append(f"  {clean(one.name)}: {clean(one.path)} is {one.what}{size}{', repaired' * one.mended}")
+        if damaged > _SHOWN_FAILURES:
+            lines.append(f"  … and {damaged - _SHOWN_FAILURES:,} more (the log names all)")
+    if found.fetched_files:
+        lines.append(f"fetched: {_files(found.fetched_files, found.fetched_bytes)}")
+    if found.root_index:
+        became_index = "is to be written anew" if found.dry_run else "written anew"
+        lines.append(f"root index: {became_index}: {', '.join(found.root_index)}")
+    lines += _unowned_lines(found, delete=delete)
+    if found.failures:
+        lines += ["not whole:", *_failure_lines(found.failures, found.failed)]
+    lines.append(_judgement(found))
+    return "\n".join(lines)
+
+
+def _unowned_lines(found: Verification, *, delete: bool) -> list[str]:
+    if found.refusal and (delete or found.unowned):
+        return [f"nothing is removed: {found.refusal}"]
+    if not found.unowned:
+        return []
+    what = f"owned by no project: {_files(found.unowned, found.unowned_bytes)}"
+    if found.held:
+        fate = f": held back by the deletion guard (hint: --set max-removed-files={found.held})"
+    elif found.removed:
+        fate = ", removed" if found.removed == found.unowned else f", {found.removed:,} of them removed"
+    else:
+        fate = ", to remove" if delete else " (hint: --delete)"
+    shown = [f"  {clean(path)}" for path in found.unowned_paths[:_SHOWN_FAILURES]]
+    more = found.unowned - len(shown)
+    return [what + fate, *shown, *([f"  … and {more:,} more"] if more else [])]
+
+
+def _judgement(found: Verification) -> str:
+    missing = [
+        f"{count:,} {what}"
+        for count, what in (
+            (found.unmended, "damaged"),
+            (found.failed, "projects not whole"),
+            (found.pending, "projects not looked at"),
+        )
+        if count
+    ]
+    if found.exit_status == 4:
+        missing.append("removals held back")
+    if found.error:
+        missing.append(clean(found.error))
+    if missing or found.exit_status:
+        return f"not well: {', '.join(missing) or f'exit status {found.exit_status}'}"
+    return "well" if not found.mended else "well again"
 
 
 def plan_text(plan: PlannedRun) -> str:

@@ -36,6 +36,22 @@ def write_root_index(state: State, storage: Storage, formats: Iterable[PageForma
     return changed
 
 
+def damaged_index(state: State, storage: Storage, formats: Iterable[PageFormat]) -> tuple[str, ...]:
+    """Paths of the root index that do not hold what was last written there."""
+    damaged = []
+    for page_format in formats:
+        is_json = page_format is PageFormat.JSON
+        digest = state.get("index_json" if is_json else "index_html")
+        for form in (page_format,) if is_json else (PageFormat.HTML, PageFormat.V1_HTML):
+            try:
+                body = storage.read(index_path(form))
+            except OSError:
+                body = None
+            if body is None or (digest and xxhash.xxh3_128_hexdigest(body) != digest):
+                damaged.append(index_path(form))
+    return tuple(damaged)
+
+
 def _write(state: State, storage: Storage, body: Iterator[bytes], kind: str, formats: tuple[PageFormat, ...]) -> bool:
     staged = storage.new_staged_page()
     digest = xxhash.xxh3_128()

@@ -65,11 +65,12 @@ on conflict (name) do update set serial = excluded.serial, etag = excluded.etag,
 RECORD_FAILURE = """
 insert into project values (:name, null, '', '', '', '', 0, 0, 'failed', :reason, 1, :next_try, :expected, null,
     :checked_run, :wanted_by, 0)
-on conflict (name) do update set outcome = 'failed', reason = excluded.reason, tries = :tries,
-    next_try = excluded.next_try, expected = excluded.expected,
+on conflict (name) do update set outcome = case outcome when 'damaged' then outcome else :outcome end,
+    reason = excluded.reason, tries = :tries, next_try = excluded.next_try, expected = excluded.expected,
     checked_run = coalesce(excluded.checked_run, checked_run),
     wanted_by = max(wanted_by, excluded.wanted_by)
 """
+RECORD_INTACT = "update project set verified_at = :verified_at where name = :name"
 RECORD_UNCHANGED = """
 update project set serial = coalesce(:serial, serial), etag = :etag, outcome = 'published', reason = '', tries = 0,
     next_try = null, expected = null, wanted_by = max(wanted_by, :wanted_by) where name = :name
@@ -89,7 +90,7 @@ class RecordedJob(NamedTuple):
     """What the parent knows of a job beside its outcome."""
 
     wanted: bool
-    forced: bool
+    forced: bool  # every stored file was hashed
     tries: int  # failures in a row before this one
     expected: int | None  # the serial that it was to reach
 
@@ -112,8 +113,29 @@ def project_row(outcome: Outcome, job: RecordedJob, now: float, check_id: int) -
         "tries": tries,
         "next_try": None if is_whole else now + retry_delay_s(tries),
         "expected": None if is_whole else job.expected,
-        "verified_at": now if job.forced and outcome.status == "published" else None,
+        "verified_at": now if job.forced and outcome.status in {"published", "intact"} else None,
         "checked_run": check_id if job.forced else None,
         "wanted_by": "name" if job.wanted else "",
         "listed": int(bool(outcome.page_digest) and not outcome.hidden),
     }
+
+
+class Totals(NamedTuple):
+    """What a mirror holds."""
+
+    projects: int  # with a published page
+    files: int
+    bytes: int
+    failing: int
+    doomed: int
+    hidden: int = 0  # files kept out of web/
+    kept: int = 0  # projects that are served though upstream removed them
+
+
+class FailingProject(NamedTuple):
+    """A project whose last outcome was not whole."""
+
+    name: str
+    outcome: str
+    reason: str
+    next_try: float | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
@@ -23,10 +23,13 @@ from fastmirror.schema import (
     KNOWN,
     RECORD,
     RECORD_FAILURE,
+    RECORD_INTACT,
     RECORD_UNCHANGED,
     SCHEMA,
     SCHEMA_VERSION,
+    FailingProject,
     RecordedJob,
+    Totals,
     project_row,
 )
 
@@ -34,25 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 
-class Totals(NamedTuple):
-    """What a mirror holds."""
-
-    projects: int  # with a published page
-    files: int
-    bytes: int
-    failing: int
-    doomed: int
-    hidden: int = 0  # files kept out of web/
-    kept: int = 0  # projects that are served though upstream removed them
-
-
-class FailingProject(NamedTuple):
-    """A project whose last outcome was not whole."""
-
-    name: str
-    outcome: str
-    reason: str
-    next_try: float | None
+_WITHOUT_PAGE = {
+    "failed": RECORD_FAILURE,
+    "damaged": RECORD_FAILURE,
+    "unchanged": RECORD_UNCHANGED,
+    "intact": RECORD_INTACT,
+}
 
 
 @contextmanager
@@ -184,6 +174,18 @@ class State:
             rows = self._db.execute("select name from project where checked_run is not ?", (run,))
             return [name for (name,) in rows]
 
+    def by_verification(self) -> list[tuple[NormalizedName, int | None]]:
+        """Every project that has something at rest, with its serial; those not verified for longest first."""
+        with _translated(self._path):
+            return self._db.execute(
+                "select name, serial from project where page_digest <> '' or file_count order by verified_at, name"
+            ).fetchall()
+
+    def every_files(self) -> Iterator[tuple[NormalizedName, bytes]]:
+        """The packed files of every project."""
+        with _translated(self._path):
+            yield from self._db.execute("select project, files from stored")
+
     def wanted_by_name(self) -> set[NormalizedName]:
         """Projects that were asked for by name: they survive filters."""
         with _translated(self._path):
@@ -208,8 +210,8 @@ class State:
                 self.forget(outcome.name)
                 continue
             row = project_row(outcome, job, now, check_id)
-            if outcome.status in {"failed", "unchanged"}:
-                self._db.execute(RECORD_FAILURE if outcome.status == "failed" else RECORD_UNCHANGED, row)
+            if outcome.files is None and outcome.status in _WITHOUT_PAGE:
+                self._db.execute(_WITHOUT_PAGE[outcome.status], row)
                 continue
             self._db.execute(RECORD, row)
             if outcome.files is not None:
@@ -234,6 +236,12 @@ class State:
         """Files whose grace is over, with the project that dropped each: (path, project)."""
         with _translated(self._path):
             return list(self._db.execute("select path, project from doomed where since <= ?", (moment,)))
+
+    def doomed_after(self, moment: float) -> Iterator[str]:
+        """Files that are doomed and in their grace still."""
+        with _translated(self._path):
+            for (path,) in self._db.execute("select path from doomed where since > ?", (moment,)):
+                yield path
 
     def spare(self, paths: Iterable[str]) -> None:
         """These are no longer to be removed: they are gone, or a page names them again."""
@@ -262,7 +270,11 @@ class State:
                 marks = ",".join("?" * len(by))
                 blobs = self._db.execute(f"select files from stored where project in ({marks})", tuple(by))  # noqa: S608
             for (packed,) in blobs:
-                for file in unpack_files(packed):
+                try:
+                    files = unpack_files(packed)
+                except StorageError:  # it may name any of them
+                    return set(paths)
+                for file in files:
                     if file.path in paths:
                         found.add(file.path)
                     if file.metadata and f"{file.path}.metadata" in paths:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastmirror.model import Outcome
+    from fastmirror.model import Checked, Outcome
 
 FAILURES_TOLD = 50
 
@@ -41,11 +41,85 @@ class Summary(NamedTuple):
     serial: int | None
 
 
+class FoundDamage(NamedTuple):
+    """Something damaged that was found at rest."""
+
+    name: str  # the project's
+    path: str  # below web/
+    what: str  # missing, corrupt, unreadable
+    size: int  # bytes that the state names; 0 where it does not say
+    mended: bool
+
+
+class Verification(NamedTuple):
+    """What a verification found, and what became of it."""
+
+    projects: int  # looked at
+    files: int  # read, with core metadata files
+    bytes: int  # of those
+    by_kind: dict[str, int]  # damage: missing, corrupt, unreadable
+    mended: int
+    unmended: int
+    found: tuple[FoundDamage, ...]  # the first of the damage
+    fetched_files: int
+    fetched_bytes: int
+    failures: tuple[Failure, ...]  # the first of them
+    failed: int  # projects that are not whole
+    pending: int  # projects not yet looked at
+    root_index: tuple[str, ...]  # paths below web/ of its forms that were not what the state says
+    unowned: int  # files, pages and documents that no project of the state owns
+    unowned_bytes: int
+    unowned_paths: tuple[str, ...]  # the first of them
+    removed: int  # of those
+    held: int  # of those, by the deletion guard
+    refusal: str  # why nothing is removed; "" if it may be
+    notes: tuple[str, ...]  # what could not be looked at
+    dry_run: bool
+    seconds: float
+    exit_status: int
+    error: str  # why it ended early; "" if it did not
+
+
+class Checks:
+    """What was found at rest so far."""
+
+    def __init__(self) -> None:
+        self.projects = 0
+        self.files = 0
+        self.bytes = 0
+        self.by_kind = dict.fromkeys(("missing", "corrupt", "unreadable"), 0)
+        self.mended = 0
+        self.unmended = 0
+        self.found: list[FoundDamage] = []
+
+    def take(self, name: str, checked: Checked, *, mends: bool) -> None:
+        """Count what was found of one project; `mends`: what is not named as unmended is mended."""
+        self.projects += 1
+        self.files += checked.files
+        self.bytes += checked.bytes
+        unmended = set(checked.unmended)
+        for damage in checked.damage:
+            is_mended = mends and damage.path not in unmended
+            self.by_kind[damage.what] += 1
+            self.mended += is_mended
+            self.unmended += not is_mended
+            if len(self.found) < FAILURES_TOLD:
+                self.found.append(FoundDamage(name, damage.path, damage.what, damage.size, is_mended))
+
+    def take_back(self, name: str, checked: Checked) -> None:
+        """Nothing of this project is mended after all."""
+        count = len(checked.damage) - len(checked.unmended)
+        self.mended -= count
+        self.unmended += count
+        self.found = [found._replace(mended=False) if found.name == name else found for found in self.found]
+
+
 class Counts:
     """What a run has done so far."""
 
     def __init__(self) -> None:
-        self.by_status = dict.fromkeys(("published", "unchanged", "skipped", "partial", "gone", "denied", "failed"), 0)
+        statuses = ("published", "unchanged", "skipped", "partial", "gone", "denied", "failed", "intact", "damaged")
+        self.by_status = dict.fromkeys(statuses, 0)
         self.planned = 0
         self.answered = 0
         self.removed = 0
@@ -54,6 +128,7 @@ class Counts:
         self.held_removals = 0
         self.held_files = 0
         self.failures: dict[str, str] = {}
+        self.checks = Checks()
         self.unreachable = 0  # of the failures: upstream did not answer at all
 
     def take(self, outcome: Outcome) -> None:
@@ -62,7 +137,7 @@ class Counts:
         self.files += outcome.fetched_files
         self.bytes += outcome.fetched_bytes
         self.by_status[outcome.status] += 1
-        if outcome.status in {"failed", "partial"}:
+        if outcome.status in {"failed", "partial", "damaged"}:
             self.failures[outcome.name] = outcome.reason
         self.unreachable += outcome.unreachable
 
@@ -87,7 +162,7 @@ class Counts:
             unchanged=self.by_status["unchanged"] + self.by_status["skipped"],
             removed=self.removed,
             partial=self.by_status["partial"],
-            failed=self.by_status["failed"],
+            failed=self.by_status["failed"] + self.by_status["damaged"],
             gone=self.by_status["gone"],
             pending=self.pending,
             failures=tuple(Failure(name, reason, due.get(name)) for name, reason in told),

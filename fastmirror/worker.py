@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fastmirror import logs
 from fastmirror.bodies import Desk
 from fastmirror.channel import Channel
+from fastmirror.checking import check_files
 from fastmirror.fetcher import Fetcher
 from fastmirror.filters import Filters
 from fastmirror.lanes import Lanes
@@ -20,6 +21,7 @@ from fastmirror.legacy_names import LegacyNames
 from fastmirror.model import (
     Answer,
     Brought,
+    Checked,
     Drain,
     FilesJob,
     FilesOutcome,
@@ -149,12 +151,27 @@ class _FilesTask:
         self._brought = Brought()
 
     def start(self) -> None:
+        if self._job.check:
+            self._check()
+            return
         for want in self._job.wants:
             try:
                 self._bench.fetcher.fetch(want, self._take)
             except Exception as error:  # noqa: BLE001 - one file's trouble is never another's
                 _LOG.exception("%s: this is a bug", want.filename)
                 self._take(Brought(failures=((want.filename, f"bug: {type(error).__name__}: {error}"),)))
+
+    def _check(self) -> None:
+        bench, found = self._bench, [Checked()]
+        compare = bench.context.settings.storage.compare
+
+        def check() -> None:
+            found[0] = check_files(bench.storage, self._job.check, compare=compare)
+
+        def answer() -> None:
+            self._answer(FilesOutcome(self._job.name, self._job.piece, Brought(checked=found[0])))
+
+        bench.side.submit(check, answer)
 
     def _take(self, brought: Brought) -> None:
         self._brought = self._brought.joined(brought)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 DEFAULTS = {"allow-non-https": "true", "min-free": "0", "processes": "2", "timeout": "3"}
-_WITH_MASTER = {"mirror", "sync", "plan"}
+_WITH_MASTER = {"mirror", "sync", "plan", "verify"}
 
 
 class Result(NamedTuple):

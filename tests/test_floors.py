@@ -23,9 +23,9 @@ _STOREYS = (
     "transport transport.rate transport.proxies transport.headers transport.poller transport.curl transport.session",
     "channel",
     "packing schema state descriptors storage hidden comparison versions legacy_names lock nginx serving upstream",
-    "lanes sink sources bodies wheel fetcher pages reading project worker processes pool",
-    "tree adoption changes publisher rootindex discovery removal execution mirror inquiry",
-    "reports configuration interval face commands cli __main__",
+    "lanes sink sources bodies wheel fetcher pages reading checking project worker processes pool",
+    "tree adoption changes publisher rootindex discovery removal unowned execution run mirror verify inquiry",
+    "reports configuration interval face commands upkeep cli __main__",
 )
 FLOORS = tuple(" ".join(_STOREYS).split())
 
@@ -40,7 +40,7 @@ DOORS = {
     "requests": {"transport.session"},
     "urllib3": {"transport.session"},
     "sqlite3": {"state"},
-    "typer": {"face", "commands"},
+    "typer": {"face", "commands", "upkeep"},
     "tqdm": {"progress"},
     "concurrent_log_handler": {"logs"},
     "multiprocessing": {"processes", "pool"},
@@ -54,7 +54,7 @@ DOORS = {
 }
 
 # What only the command line may do.
-FACE = {"face", "commands", "cli", "__main__"}
+FACE = {"face", "commands", "upkeep", "cli", "__main__"}
 FACE_CALLS = {"print", "exit", "quit", "sys.exit"}
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
 

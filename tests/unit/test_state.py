@@ -10,8 +10,8 @@ from fastmirror.errors import StorageError
 from fastmirror.model import Known, Outcome, StoredFile
 from fastmirror.names import NormalizedName
 from fastmirror.packing import pack_files, unpack_files
-from fastmirror.schema import RecordedJob
-from fastmirror.state import FailingProject, State, Totals
+from fastmirror.schema import FailingProject, RecordedJob, Totals
+from fastmirror.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

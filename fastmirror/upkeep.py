@@ -1,0 +1,60 @@
+"""The commands that go through what is held: verify and delete."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from fastmirror import logs
+from fastmirror.commands import app, require_mirror, warn
+from fastmirror.face import Directory, Master, Sets, answering, load_settings, show
+from fastmirror.progress import open_progress
+
+__all__ = ["app"]
+
+_Workers = Annotated[
+    int, typer.Option("--workers", metavar="N", min=0, help="Worker processes; else as the configuration says.")
+]
+
+
+@app.command(
+    epilog="Exit status: 0 all is well, or was repaired; 1 something is missing or corrupt after repair, or a default"
+    " configuration was just written; 2 settings, or no mirror there; 3 another run holds the mirror; 4 removals were"
+    " held back; 6 storage failed; 70 a bug; 130, 143 interrupted."
+)
+@answering
+def verify(
+    context: typer.Context,
+    *,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what no project of the mirror owns.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look, and say what would be done: no request, no change.")
+    ] = False,
+    json_update: Annotated[
+        bool, typer.Option("--json-update", help="Plan every project anew, and refresh its documents.")
+    ] = False,
+    workers: _Workers = 0,
+    directory: Directory = None,
+    master: Master = None,
+    sets: Sets = None,
+) -> int:
+    """Hash everything that is stored, and repair what is damaged."""
+    settings = load_settings(context.obj.configuration, directory=directory, master=master, sets=sets)
+    require_mirror(settings)
+    from fastmirror import reports
+    from fastmirror.verify import VerifyOptions, verify_mirror
+
+    options = VerifyOptions(delete, dry_run, json_update, workers, context.obj.debug)
+    os.umask(0o022)
+    progress = open_progress(sys.stderr)
+    try:
+        logs.set_up(settings.storage.directory, settings.log, debug=context.obj.debug, emit=progress.note)
+        warn(settings)
+        verification = verify_mirror(settings, options, progress)
+    finally:
+        progress.close()
+    show(reports.verification_text(verification, delete=delete))
+    return verification.exit_status
