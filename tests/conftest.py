@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tests.fakes.index import FakeIndex
+from tests.parity.summary import pytest_terminal_summary  # noqa: F401 - a hook: only this conftest is always read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.conftest import ROOT, Result
+from tests.parity.differences import BEFORE_8, EVERYWHERE, Difference, unexplained
 from tests.parity.trees import Facts, read_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tests.fakes.index import FakeIndex
-    from tests.parity.differences import Difference
 
 _TIMEOUT_S = 60.0
 AUTHORITY = "authority.pem"  # of the certificate that upstream shows, beside the configuration
@@ -26,6 +26,7 @@ _COMMON = """\
 directory = {home}/mirror
 master = {index}
 allow-non-https = true
+api-method = simple
 ca-bundle = {home}/authority.pem
 workers = 5
 """
@@ -46,17 +47,20 @@ class Case(NamedTuple):
     fill: Callable[[FakeIndex], None]
     options: str = ""  # more lines of [mirror]; {home} and {index} are filled in
     sections: str = ""
-    files: Mapping[str, str | bytes] = {}  # beside the configuration
+    files: Mapping[str, str] = {}  # beside the configuration
     steps: tuple[Step, ...] = (Step(),)
     differences: tuple[Difference, ...] = ()
     since: int = 6  # the first major version of bandersnatch that has it
-    file_host: bool = False  # whether upstream's files lie on a host of their own
+    second: Callable[[FakeIndex], None] | None = None  # fills another index, {mirror}
+    keeps_all: bool = False  # a filter that is to leave all as it is
     https: bool = False  # `verify` and `delete` of bandersnatch's take nothing else
 
-    @property
-    def configuration(self) -> str:
-        """The file's text."""
-        return f"{_COMMON}{self.options}\n{self.sections}"
+    def configuration(self, **places: object) -> str:
+        """The file's text, with its places filled in: {home}, {index}, …"""
+        text = f"{_COMMON}{self.options}\n{self.sections}"
+        for place, value in places.items():
+            text = text.replace(f"{{{place}}}", str(value))
+        return text
 
 
 class Run(NamedTuple):
@@ -72,13 +76,15 @@ class Bandersnatch:
 
     name = "bandersnatch"
 
-    def __init__(self, python: Path, version: str) -> None:
+    def __init__(self, python: Path, version: str, authority: Path) -> None:
+        self.python = python
         self.version = version
         self._process = subprocess.Popen(
             [str(python), str(Path(__file__).with_name("preloaded.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "SSL_CERT_FILE": str(authority)},  # read at import
         )
 
     @property
@@ -89,8 +95,7 @@ class Bandersnatch:
     def __call__(self, run: Run) -> Result:
         """Run it; what it says comes as ``stderr``."""
         said = run.directory / "bandersnatch.out"
-        environment = run.environment | {"SSL_CERT_FILE": str(run.directory / AUTHORITY)}
-        order = {"arguments": run.arguments, "environment": environment, "directory": str(run.directory)}
+        order = {"arguments": run.arguments, "environment": run.environment, "directory": str(run.directory)}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{json.dumps(order | {'output': str(said)})}\n")
@@ -164,10 +169,8 @@ class Beside:
     def __init__(self, home: Path, bandersnatch: Bandersnatch, index: FakeIndex, configuration: str) -> None:
         """`home` holds what the configuration names, the certificate that is trusted among it."""
         self.index = index
-        places = {"{home}": str(home), "{index}": index.url, "{files}": index.file_host}
-        for place, value in places.items():
-            configuration = configuration.replace(place, value)
         (home / "mirror.conf").write_text(configuration)
+        self._usual = EVERYWHERE if bandersnatch.major >= 8 else (*EVERYWHERE, *BEFORE_8)
         self.theirs = Side(bandersnatch, home)
         self.ours = Side(Fastmirror(), home)
 
@@ -180,6 +183,14 @@ class Beside:
                 with side.turn() as directory:
                     step.tree(directory)
             side.run(self.index, *step.arguments)
+
+    def unexplained(self, *expected: Difference, results: bool = True) -> list[str]:
+        """How their trees differ, and their exit statuses unless told otherwise, but for what is expected."""
+        theirs, ours = (
+            {key: fact for key, fact in side.facts.items() if results or not key.startswith("exit status/")}
+            for side in (self.theirs, self.ours)
+        )
+        return unexplained(theirs, ours, expected, self._usual)
 
     def report(self) -> str:
         """What both said in their last runs."""

@@ -55,27 +55,38 @@ EVERYWHERE = (
     Difference("simple/*.html/api-version", "1.0", "1.4", "our pages say what is in them"),
     Difference("simple/index.v1_json/serial", _is(int), _is(int), "theirs is the serial of the run before"),
     Difference("simple/index.v1_json/*/_last-serial", ABSENT, _is(int), "without it a mirror cannot be mirrored"),
-    Difference("simple/*/index.v1_json/serial", _is(str), _is(int), "a serial is a number, as PyPI has it"),
+    Difference("simple/*/index.v1_json/serial's type", "str", "int", "a serial is a number, as PyPI has it"),
     Difference("simple/*/index.v1_json/project-status", ABSENT, _is(dict), "what upstream says is passed on (PEP 792)"),
     Difference("simple/*/index.v1_json/*/provenance", ABSENT, ANY, "what upstream says is passed on (PEP 740)"),
     Difference("simple/*/index.html/*/data-provenance", ABSENT, ANY, "what upstream says is passed on (PEP 740)"),
     Difference("simple/*/index.v1_json/*/yanked", True, _is(str), "the reason for yanking is kept (PEP 592)"),
     Difference("simple/*/index.v1_json/*/requires-python", None, ABSENT, "null and no key are the same"),
     Difference("simple/*/index.html/*/data-requires-python", "", ABSENT, "an empty requirement and none are the same"),
-    Difference("mirrored-files*.deleted", ABSENT, _is(list), "theirs lists no removals"),
+    Difference("mirrored-files*.deleted/", ABSENT, "list", "theirs lists no removals"),
     Difference("last-modified/mode", "600", "644", "a web server may read it"),
+)
+# What bandersnatch before version 8 did not have.
+BEFORE_8 = (
+    Difference("packages/*.metadata/", ABSENT, ANY, "core metadata came with version 8"),
+    Difference("simple/*/index.v1_json/*/core-metadata", ABSENT, ANY, "core metadata came with version 8"),
+    Difference("simple/*/index.html/*/data-*-metadata", ABSENT, ANY, "core metadata came with version 8"),
 )
 
 
-def unexplained(theirs: Facts, ours: Facts, expected: Collection[Difference]) -> list[str]:
-    """Facts that differ and should not, and differences that were expected and are not there."""
+def unexplained(
+    theirs: Facts, ours: Facts, expected: Collection[Difference], usual: Collection[Difference] = EVERYWHERE
+) -> list[str]:
+    """Facts that differ and should not, and differences that were expected and are not there.
+
+    The usual ones need not be there.
+    """
     found: list[str] = []
     seen: list[Difference] = []
     for key in sorted(theirs.keys() | ours.keys()):
         one, other = theirs.get(key, ABSENT), ours.get(key, ABSENT)
-        if one == other or _lacks_its_holder(key, theirs, ours):
+        if (one == other and type(one) is type(other)) or _lacks_its_holder(key, theirs, ours):
             continue
-        fitting = [difference for difference in (*expected, *EVERYWHERE) if difference.explains(key, one, other)]
+        fitting = [difference for difference in (*expected, *usual) if difference.explains(key, one, other)]
         seen += fitting[:1]
         if not fitting:
             found.append(f"{key}: bandersnatch {_short(one)}, fastmirror {_short(other)}")

@@ -47,7 +47,7 @@ _PROJECTS = (
             Difference("status", "1021", "1018", _UNFETCHED_ROOT),
         ),
     ),
-    Case("allowlist_project without a list", varied, sections=_plugins("allowlist_project")),
+    Case("allowlist_project without a list", varied, sections=_plugins("allowlist_project"), keeps_all=True),
     Case(
         "blocklist_project",
         varied,
@@ -150,6 +150,7 @@ _RELEASES = (
     Case(
         "latest_release with versions that are not PEP 440's",
         unparsable,
+        since=8,
         sections=_plugins("latest_release") + "[latest_release]\nkeep = 2\n",
     ),
     Case(
@@ -170,18 +171,19 @@ _FILES = tuple(
         f"exclude_platform {tag}",
         platforms,
         sections=_plugins("exclude_platform") + f"[blocklist]\nplatforms = {tag}\n",
+        since=since,
     )
-    for tag in (
-        "windows",
-        "macos",
-        "freebsd",
-        "linux",
-        "py2",
-        "py3",
-        "py2.7 py3.9",
-        "Py3.13 win_arm64",
-        "manylinux2014_aarch64 musllinux py3.14",
-        "macosx win py3.99 any",
+    for tag, since in (
+        ("windows", 8),
+        ("macos", 6),
+        ("freebsd", 6),
+        ("linux", 8),
+        ("py2", 6),
+        ("py3", 6),
+        ("py2.7 py3.9", 6),
+        ("Py3.13 win_arm64", 8),
+        ("manylinux2014_aarch64 musllinux py3.14", 8),
+        ("macosx win py3.99 any", 8),
     )
 )
 
@@ -196,6 +198,7 @@ _METADATA = (
     Case(
         "versions_count_project_metadata",
         described,
+        since=8,
         sections=_plugins("versions_count_project_metadata")
         + "[versions_count_project_metadata]\nmin_versions = 2\nmax_versions = 5\n"
         + _listed("allowlist", "packages", "exempt-one"),
@@ -204,7 +207,7 @@ _METADATA = (
         "regex_project_metadata",
         described,
         sections=_plugins("regex_project_metadata")
-        + _listed("regex_project_metadata", "any:info.classifiers", ".*Games.*", "Topic :: Science"),
+        + _listed("regex_project_metadata", "any:info.classifiers", ".*Games.*", "Topic :: Sports"),
     ),
     Case(
         "regex_project_metadata, all and none",

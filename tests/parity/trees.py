@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Facts = dict[str, Any]
 
-_PAGE = re.compile(r"(?P<base>simple/(?:[^/]/)?[^/]{2,}/)index\.(?P<kind>html|v1_json)")
+_PAGE = re.compile(r"(?P<base>simple/(?:[^/]/)?[^/]+/)index\.(?P<kind>html|v1_json)")
 _ROOT = re.compile(r"simple/index\.(?P<kind>html|v1_json)")
 _KEPT = re.compile(r"(?P<serial>versions/index_\d+)_[^/]*\.(?P<kind>html|v1_html|v1_json)$")
 _EPOCH = re.compile(r"-\d{10}")
@@ -34,9 +34,12 @@ def read_facts(directory: Path) -> Facts:
     facts: Facts = dict(_read_web(directory / "web"))
     for path in directory.iterdir():
         if path.name.startswith(_BESIDE):
-            content = path.read_text().strip()
-            is_list = path.name.startswith("mirrored-files")
-            facts[_EPOCH.sub("-EPOCH", path.name)] = sorted(content.splitlines()) if is_list else content
+            name, content = _EPOCH.sub("-EPOCH", path.name), path.read_text().strip()
+            if name.startswith("mirrored-files"):
+                lines = (line.removeprefix(f"{directory}/") for line in content.splitlines())
+                facts |= {f"{name}/": "list", **{f"{name}/{line}/": "listed" for line in lines}}
+            else:
+                facts[name] = content
     return facts
 
 
@@ -65,7 +68,7 @@ def _read_file(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     elif name.endswith("index.v1_html"):
         yield "as index.html", path.read_bytes() == path.with_name("index.html").read_bytes()
     elif name.startswith(("json/", "pypi/")):
-        yield "document", json.loads(path.read_bytes())
+        yield "document", _parsed(path.read_bytes())
 
 
 def _root_json(path: Path) -> Iterator[tuple[str, Any]]:
@@ -87,7 +90,9 @@ def _root_html(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _page_json(path: Path, base: str) -> Iterator[tuple[str, Any]]:
     document = json.loads(path.read_bytes())
-    yield "serial", document["meta"].get("_last-serial")
+    serial = document["meta"]["_last-serial"]
+    yield "serial", int(serial)
+    yield "serial's type", type(serial).__name__
     yield "api-version", document["meta"]["api-version"]
     yield from ((f"version {version}/", "listed") for version in document.get("versions", ()))
     yield from ((key, document[key]) for key in document.keys() - {"meta", "versions", "files"})
@@ -103,13 +108,20 @@ def _page_html(path: Path, base: str) -> Iterator[tuple[str, Any]]:
     text = path.read_text()
     page = _Links(text)
     trailer = re.search(r"<!--SERIAL (\d+)-->\s*\Z", text)
-    yield "serial", trailer and trailer[1]
+    yield "serial", trailer and int(trailer[1])
     yield "api-version", page.version
     for filename, attributes in page.links:
         url, _, digest = attributes.pop("href").partition("#")
         yield f"{filename}/", "listed"
         for key, value in {**attributes, "url": _target(base, url), "digest": digest}.items():
             yield f"{filename}/{key}", value
+
+
+def _parsed(document: bytes) -> Any:
+    try:
+        return json.loads(document)
+    except ValueError:
+        return "unreadable"
 
 
 def _target(base: str, url: str) -> str:
