@@ -73,7 +73,7 @@ def test_a_project_that_is_not_there_is_unwanted_all_the_same(filled: Mirror, in
 
 def test_a_file_that_another_project_names_too_stays(mirror: Mirror, index: FakeIndex):
     file = index.add_file("six", "shared-1.0.tar.gz")
-    index.add_file("idna", "shared-1.0.tar.gz", content=file.content)
+    index.add_file("idna", "shared-1.0.tar.gz", content=file.content, upload_time=file.upload_time)
     mirror.run()
     assert mirror.run("six", command="delete").status == 0
     assert stored(mirror) == {"shared-1.0.tar.gz"}
