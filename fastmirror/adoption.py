@@ -165,9 +165,7 @@ def _read_project(storage: Storage, tree: Tree, name: NormalizedName, noted: int
     return Outcome(
         name,
         "published",
-        serial=(page.serial if page.serial is not None else noted)
-        if is_whole
-        else None,  # what lacks a file is planned anew
+        serial=serial if is_whole else None,  # what lacks a file is planned anew
         page_digest=digest,
         settings_digest=ADOPTED,
         files=pack_files(files),
