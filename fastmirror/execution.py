@@ -186,7 +186,7 @@ class Execution:
         """Between answers: publish what is due, watch the disk and the clock; whether to go on."""
         self._publisher.advance(hurry=False)
         now = time.monotonic()
-        if now - self._space_checked > _SPACE_CHECK_S:
+        if now - self._space_checked > _SPACE_CHECK_S and not self._terms.dry_run:
             self._space_checked = now
             free, least = self._storage.free_bytes(), self._terms.settings.storage.min_free
             if free < least:
