@@ -25,10 +25,11 @@ from fastmirror.names import NormalizedName, normalize
 from fastmirror.packing import pack_files
 from fastmirror.processes import in_stripes
 from fastmirror.schema import RecordedJob
+from fastmirror.shadowmire import read_serials
 from fastmirror.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from fastmirror.model import Page
     from fastmirror.storage import Storage
@@ -74,9 +75,10 @@ def adopt(state: State, storage: Storage, tree: Tree, processes: int, check_id: 
     _LOG.warning("taking over the tree in %s: its state is made from its pages", storage.web)
     with state.transaction():
         state.put({"adopting": "1"})
+    serials = read_serials(os.path.dirname(storage.web))
     total = Adopted()
     now = time.time()
-    for batch in in_stripes(lambda stripe, stripes: _read_stripe(storage, tree, stripe, stripes), processes):
+    for batch in in_stripes(lambda stripe, stripes: _read_stripe(storage, tree, serials, stripe, stripes), processes):
         found = [item for item in batch if isinstance(item, Outcome)]
         with state.transaction():
             state.record([(outcome, RecordedJob(False, False, 0, None)) for outcome in found], now, check_id)
@@ -119,14 +121,16 @@ def _directories(root: str) -> Iterator[str]:
         yield from sorted(entry.path for entry in entries if entry.is_dir())
 
 
-def _read_stripe(storage: Storage, tree: Tree, stripe: int, stripes: int) -> Iterator[list[Outcome | str]]:
+def _read_stripe(
+    storage: Storage, tree: Tree, serials: Mapping[NormalizedName, int], stripe: int, stripes: int
+) -> Iterator[list[Outcome | str]]:
     """In a process of its own: the rows of one part of the projects; the name where a page cannot be used."""
     batch: list[Outcome | str] = []
     for place, name in enumerate(_projects(storage.web, tree)):
         if place % stripes != stripe:
             continue
         try:
-            outcome = _read_project(storage, tree, name)
+            outcome = _read_project(storage, tree, name, serials.get(name))
         except (PageError, OSError) as error:
             _LOG.warning("%s: its page cannot be used, it is planned anew: %s", name, error)
             batch.append(name)
@@ -140,8 +144,11 @@ def _read_stripe(storage: Storage, tree: Tree, stripe: int, stripes: int) -> Ite
         yield batch
 
 
-def _read_project(storage: Storage, tree: Tree, name: NormalizedName) -> Outcome | None:
-    """A project's row from its page, the JSON one before the HTML one; None if there is neither."""
+def _read_project(storage: Storage, tree: Tree, name: NormalizedName, noted: int | None) -> Outcome | None:
+    """A project's row from its page, the JSON one before the HTML one; None if there is neither.
+
+    `noted` is its serial by another account, where the page says none.
+    """
     json_body = storage.read(page_path(tree, name, PageFormat.JSON))
     html_body = storage.read(page_path(tree, name, PageFormat.HTML))
     url = f"{_BASE}/{name}/"
@@ -153,11 +160,12 @@ def _read_project(storage: Storage, tree: Tree, name: NormalizedName) -> Outcome
         return None
     files = list(_stored(storage, page))
     is_whole = len(files) == len(page.files) and not page.refused
+    serial = page.serial if page.serial is not None else noted
     digest = xxhash.xxh3_128_hexdigest(b"\0".join(body for body in (json_body, html_body) if body is not None))
     return Outcome(
         name,
         "published",
-        serial=page.serial if is_whole else None,  # what lacks a file is planned anew
+        serial=serial if is_whole else None,  # what lacks a file is planned anew
         page_digest=digest,
         settings_digest=ADOPTED,
         files=pack_files(files),

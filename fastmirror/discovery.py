@@ -173,11 +173,26 @@ class Discovery:
             names = [name for name, _ in self._state.every_serial()]
         else:
             names = self._state.unchecked(check_id)
+            found = self._without_checked(found, names)
         if chosen.names is not None:
             names = [name for name in names if name in chosen.names]
         serials = self._state.serials(names) if found.serial is not None else {}
         leave = found.touched
         return found._replace(update=found.update | {name: serials.get(name) for name in names if name not in leave})
+
+    def _without_checked(self, found: Found, unchecked: Iterable[NormalizedName]) -> Found:
+        """Where upstream knows no serials it lists every project as changed: those that a check has seen can wait."""
+        if self._state is None or found.serial is not None:
+            return found
+        checked = {name for name, _ in self._state.every_serial()}.difference(unchecked)
+        return found._replace(update={name: serial for name, serial in found.update.items() if name not in checked})
+
+    def with_unwanted(self, found: Found, chosen: Wanted) -> Found:
+        """Deny what was deleted by command and is held all the same: that deletion was cut off."""
+        if self._state is None or not self._unwanted or chosen.by_command:
+            return found
+        left = self._state.serials(self._unwanted - found.touched)
+        return found._replace(denied=[*found.denied, *left])
 
     def with_reshaped(self, found: Found, chosen: Wanted) -> Found:
         """Add the projects that are held in another shape than the settings and filters now give them."""

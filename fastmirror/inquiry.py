@@ -61,6 +61,7 @@ class MirrorStatus(NamedTuple):
     clean: bool  # the last run ended in order
     hidden: int = 0  # files kept, though not under web/
     kept: int = 0  # projects served though upstream removed them
+    unwanted: int = 0  # projects that were deleted by command, and are not mirrored
 
 
 def _open_state(settings: Settings) -> State | None:
@@ -92,7 +93,7 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
         if options.force_check:
             begun = (state.get("force_check_run") if state is not None else None) or 0
             found = discovery.with_everything(found, chosen, check_id=int(begun))
-        found = discovery.with_reshaped(found, chosen)
+        found = discovery.with_unwanted(discovery.with_reshaped(found, chosen), chosen)
         found = discovery.with_retries(found, chosen, retry_failed=options.retry_failed)
         files, size, failed = None, None, 0
         if with_files:
@@ -154,6 +155,7 @@ def read_status(settings: Settings) -> MirrorStatus:
             state.get("clean") == "1",
             totals.hidden,
             totals.kept,
+            len(state.select("select name from unwanted")),
         )
     finally:
         state.close()

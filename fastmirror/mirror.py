@@ -113,7 +113,7 @@ class _Run(Run):
             found = found.narrowed_to(chosen.names or frozenset())
         if options.force_check:
             found = discovery.with_everything(found, chosen, check_id=self._check_id)
-        found = discovery.with_reshaped(found, chosen)
+        found = discovery.with_unwanted(discovery.with_reshaped(found, chosen), chosen)
         found = discovery.with_retries(found, chosen, retry_failed=options.retry_failed)
         self._serial = found.serial
         settle(self._state, self._storage, clean=self._clean)

@@ -205,6 +205,10 @@ def status_text(status: MirrorStatus) -> str:
         lines.append("unfinished: the last run was cut off, or one is going on now; the next run mends what is left")
     if status.doomed:
         lines.append(f"to unlink: {_plural(status.doomed, 'file', 'files')}, when their grace is over")
+    if status.unwanted:
+        lines.append(
+            f"deleted by command: {_plural(status.unwanted, 'project', 'projects')} (hint: sync brings one back)"
+        )
     if status.hidden:
         lines.append(f"hidden: {_plural(status.hidden, 'file', 'files')} of what upstream quarantined or removed")
     if status.kept:

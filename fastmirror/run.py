@@ -15,6 +15,7 @@ from fastmirror.pages import Context
 from fastmirror.removal import free_disputed
 from fastmirror.rootindex import write_root_index
 from fastmirror.settings import Settings, fingerprint
+from fastmirror.shadowmire import move_below_web
 from fastmirror.simple import RENDERER_VERSION
 from fastmirror.state import State
 from fastmirror.storage import Storage
@@ -49,6 +50,7 @@ def open_parts(settings: Settings, lock: int, *, writes: bool = True) -> Parts:
     storage = Storage(chosen.directory, chosen.staging, durable=chosen.durability, sets_modes=chosen.manage_permissions)
     if writes:
         storage.prepare()
+        move_below_web(chosen.directory, storage.web)
         storage.open_desk()
     path = state_path(chosen.directory)
     state = open_state(path) if writes else State(path, read_only=True)

@@ -24,7 +24,8 @@ _STOREYS = (
     "channel",
     "packing schema state descriptors storage hidden comparison versions legacy_names lock nginx serving upstream",
     "lanes sink sources bodies wheel fetcher pages reading checking project worker processes pool",
-    "tree adoption changes publisher rootindex discovery removal unowned execution run mirror verify deletion inquiry",
+    "tree shadowmire adoption changes publisher rootindex discovery removal unowned execution run",
+    "mirror verify deletion inquiry",
     "reports configuration interval face commands upkeep cli __main__",
 )
 FLOORS = tuple(" ".join(_STOREYS).split())
@@ -39,7 +40,7 @@ DOORS = {
     "pycurl": {"transport.curl"},
     "requests": {"transport.session"},
     "urllib3": {"transport.session"},
-    "sqlite3": {"state"},
+    "sqlite3": {"state", "shadowmire"},
     "typer": {"face", "commands", "upkeep"},
     "tqdm": {"progress"},
     "concurrent_log_handler": {"logs"},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -162,3 +164,38 @@ def test_a_takeover_that_is_killed_begins_again(mirror: Mirror, index: FakeIndex
     assert mirror.run().status == 0
     assert index.paths("/packages/") == []
     assert check_tree(mirror.web, "flat", index) == []
+
+
+def as_shadowmire_has_it(mirror: Mirror, index: FakeIndex) -> None:
+    """Its directories at the top, no serial in any page, the serials in local.db."""
+    for path in (mirror.web / "simple").glob("*/index.v1_json"):
+        page = json.loads(path.read_bytes())
+        del page["meta"]["_last-serial"]
+        path.write_text(json.dumps(page))
+    for part in ("simple", "packages"):
+        (mirror.web / part).rename(mirror.directory / part)
+    shutil.rmtree(mirror.web)
+    with closing(sqlite3.connect(mirror.directory / "local.db")) as database:
+        database.execute("create table local (key text primary key, serial integer, file_serial integer)")
+        rows = [(name, state.serial, state.serial) for name, state in index.projects().items()]
+        database.executemany("insert into local values (?, ?, ?)", rows)
+        database.commit()
+
+
+def test_shadowmires_tree_is_moved_and_taken_over_with_the_serials_of_its_database(taken: Mirror, index: FakeIndex):
+    as_shadowmire_has_it(taken, index)
+    result = taken.run()
+    assert result.status == 0
+    assert "taken over: 3 projects, 6 files" in result.stderr
+    assert index.paths() == ["/simple/"]
+    assert not (taken.directory / "simple").exists()
+
+
+def test_a_damaged_local_db_is_said_and_the_projects_are_planned_anew_without_a_transfer(taken, index):
+    as_shadowmire_has_it(taken, index)
+    (taken.directory / "local.db").write_bytes(b"no database " * 500)
+    result = taken.run()
+    assert result.status == 0
+    assert "local.db cannot be read" in result.stderr
+    assert index.paths("/packages/") == []
+    assert len(index.paths("/simple/")) == 4

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -445,3 +446,51 @@ def test_a_replaced_worker_holds_the_mirror_too_and_ends_with_its_parent(mirror,
     until(lambda: not lives(second), "it has ended by itself")
     assert not is_locked(mirror.directory)
     finish(mirror, index)
+
+
+# --force-check goes on where it was
+
+
+def test_a_forced_check_that_is_killed_goes_on_where_it_was(mirror: Mirror, index: FakeIndex) -> None:
+    names = [f"project-{number:02}" for number in range(10)]
+    for name in names:
+        index.add_file(name, f"{name.replace('-', '_')}-1.0.tar.gz")
+    assert mirror.run().status == 0
+    index.clear_requests()
+    gate = index.gate("/simple/project-0[6-9]/")
+    process = mirror.start("--force-check")
+    gate.wait(4)
+    until(lambda: len(checked(mirror)) == 6, "six projects are checked and recorded")
+    kill(process)
+    gate.open()
+    done = checked(mirror)
+    index.clear_requests()
+    result = mirror.run("--force-check")
+    assert result.status == 0
+    asked = {path.split("/")[2] for path in index.paths("/simple/") if path != "/simple/"}
+    assert asked == set(names) - done
+    index.clear_requests()
+    assert mirror.run("--force-check").status == 0  # a new check: all again
+    assert {path.split("/")[2] for path in index.paths("/simple/") if path != "/simple/"} == set(names)
+
+
+def test_a_forced_check_goes_on_at_an_upstream_without_serials_too(mirror: Mirror, index: FakeIndex) -> None:
+    index.dialect = "html"
+    for number in range(4):
+        index.add_file(f"project-{number}", f"project_{number}-1.0.tar.gz")
+    assert mirror.run().status == 0
+    gate = index.gate("/simple/project-3/")
+    process = mirror.start("--force-check")
+    gate.wait(1)
+    until(lambda: len(checked(mirror)) == 3, "three projects are checked and recorded")
+    kill(process)
+    gate.open()
+    index.clear_requests()
+    assert mirror.run("--force-check").status == 0
+    assert {path for path in index.paths("/simple/") if path != "/simple/"} == {"/simple/project-3/"}
+
+
+def checked(mirror: Mirror) -> set[str]:
+    query = "select name from project where checked_run = (select value from meta where key = 'force_check_run')"
+    with closing(sqlite3.connect(mirror.directory / ".fastmirror/state.sqlite")) as state:
+        return {name for (name,) in state.execute(query)}

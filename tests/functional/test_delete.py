@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,7 +73,7 @@ def test_a_project_that_is_not_there_is_unwanted_all_the_same(filled: Mirror, in
 
 def test_a_file_that_another_project_names_too_stays(mirror: Mirror, index: FakeIndex):
     file = index.add_file("six", "shared-1.0.tar.gz")
-    index.add_file("idna", "shared-1.0.tar.gz", content=file.content)
+    index.add_file("idna", "shared-1.0.tar.gz", content=file.content, upload_time=file.upload_time)
     mirror.run()
     assert mirror.run("six", command="delete").status == 0
     assert stored(mirror) == {"shared-1.0.tar.gz"}
@@ -81,3 +83,13 @@ def test_a_file_that_another_project_names_too_stays(mirror: Mirror, index: Fake
 def test_without_a_mirror_or_a_name_there_is_nothing_to_delete(mirror: Mirror):
     assert mirror.run("six", command="delete").status == 2
     assert mirror.run(command="delete").status == 2
+
+
+def test_a_deletion_that_was_cut_off_is_ended_by_the_next_run(filled: Mirror, index: FakeIndex):
+    with closing(sqlite3.connect(filled.directory / ".fastmirror/state.sqlite")) as state:
+        state.execute("insert into unwanted values ('six', 0)")  # what a deletion does first
+        state.commit()
+    assert filled.status()["unwanted"] == 1
+    assert filled.run(set={"delete-grace": "0"}).status == 0
+    assert set(root(filled)["projects"]) == {"idna"}
+    assert check_tree(filled.web, "hashed", index, absent={"six"}) == []
