@@ -68,6 +68,7 @@ EVERYWHERE = (
 # What bandersnatch before version 8 did not have.
 BEFORE_8 = (
     Difference("packages/*.metadata/", ABSENT, ANY, "core metadata came with version 8"),
+    Difference("mirrored-files*.metadata/", ABSENT, "listed", "core metadata came with version 8"),
     Difference("simple/*/index.v1_json/*/core-metadata", ABSENT, ANY, "core metadata came with version 8"),
     Difference("simple/*/index.html/*/data-*-metadata", ABSENT, ANY, "core metadata came with version 8"),
 )

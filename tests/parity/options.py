@@ -240,11 +240,12 @@ OPTIONS = (
         steps=(Step(), Step(("sync", "--skip-simple-root", "late"), upstream=grow)),
         differences=(_TODO,),
     ),
-    Case("verify", plain, "json = true", steps=(Step(), Step(("verify",), tree=_damage)), https=True),
+    Case("verify", plain, "json = true", steps=(Step(), Step(("verify",), tree=_damage)), https=True, since=8),
     Case(
         "verify --delete",
         plain,
         "json = true",
+        since=8,
         steps=(Step(), Step(upstream=_remove), Step(("verify", "--delete"), tree=_damage_and_stray)),
         https=True,
         differences=(
@@ -283,6 +284,7 @@ OPTIONS = (
         "verify --dry-run",
         plain,
         "json = true",
+        since=8,
         steps=(Step(), Step(("verify", "--dry-run", "--delete"), tree=_damage)),
         https=True,
         differences=(Difference("exit status/1", 0, 1, _HONEST),),
@@ -291,6 +293,7 @@ OPTIONS = (
         "verify --json-update",
         plain,
         "json = true",
+        since=8,
         steps=(Step(), Step(("verify", "--json-update", "--workers", "2"), upstream=grow)),
         https=True,
         differences=(
