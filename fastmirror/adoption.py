@@ -70,7 +70,9 @@ def adopt(state: State, storage: Storage, tree: Tree, processes: int, check_id: 
 
     Killed, the next run begins it again. To be called before there is any thread.
     """
-    if state.get("adopting") is None and (state.has_projects() or not any(_projects(storage.web, tree))):
+    # What a run of ours left behind that was cut off is hashed before it is trusted, and so not taken over.
+    is_ours = state.has_projects() or state.get("clean") is not None
+    if state.get("adopting") is None and (is_ours or not any(_projects(storage.web, tree))):
         return None
     _LOG.warning("taking over the tree in %s: its state is made from its pages", storage.web)
     with state.transaction():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from fastmirror.comparison import holds
 from fastmirror.layout import METADATA_SUFFIX, PageFormat, document_paths, page_paths
 from fastmirror.model import Checked, Damage, StoredFile
 from fastmirror.pages import content_digest
@@ -25,7 +25,8 @@ REASON_LENGTH = 500
 def check_files(storage: Storage, files: Iterable[StoredFile], *, compare: Literal["hash", "stat"]) -> Checked:
     """Read these files and their core metadata files, and compare their sha256 with what the state names.
 
-    With `stat` a file's size and time of change are compared; core metadata is read in any case.
+    With `stat` a file of the right size and time is believed; one of another time is read, and given its time.
+    Core metadata is read in any case.
     """
     count = size = 0
     damage: list[Damage] = []
@@ -56,13 +57,11 @@ def _compare(storage: Storage, path: str, sha256: str) -> Literal["missing", "co
 
 def _compare_stamp(storage: Storage, file: StoredFile) -> Literal["missing", "corrupt", "unreadable"] | None:
     try:
-        facts = os.stat(f"{storage.web}/{file.path}")
-    except (FileNotFoundError, NotADirectoryError):
-        return "missing"
+        if holds(storage, "stat", file.path, file.sha256, file.size, file.mtime):
+            return None
+        return "missing" if storage.size(file.path) is None else "corrupt"
     except OSError:
         return "unreadable"
-    is_same = facts.st_size == file.size and (not file.mtime or abs(facts.st_mtime - file.mtime) < 1)
-    return None if is_same else "corrupt"
 
 
 def check_pages(

@@ -109,7 +109,7 @@ class ProjectTask:
         )
 
     def _find_damage(self) -> Checked:
-        compare = self._context.settings.storage.compare
+        compare = "hash" if self._context.plan_only else self._context.settings.storage.compare
         return check_files(self._bench.storage, self._stored.values(), compare=compare)
 
     def _take_check(self, checked: Checked) -> None:

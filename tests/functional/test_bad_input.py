@@ -284,7 +284,7 @@ BAD_SETTINGS = {
     "proxy = 127.0.0.1": "'127.0.0.1': expected",
     "master = http://index.invalid": "expected an https address (hint: allow-non-https = true)",
     "layout = hashed\nhash-index = true": "'true': expected false with layout = hashed",
-    "[plugins]\nenabled = regex_project": "filter not supported by this version",
+    "[plugins]\nenabled = allowlist_release": "nothing would be left of the mirror",
 }
 
 

@@ -25,7 +25,7 @@ def test_the_run_ends_at_the_first_error_and_the_next_one_does_the_rest(
     mirror.settings |= {"transport": transport, "stop-on-error": "true", "timeout": "60", "durability": "off"}
     for project in ("bad", "good", *(f"held-{number}" for number in range(OTHERS))):
         index.add_file(project, f"{project}-1.0.tar.gz")
-    index.fault(glob, faults.status(404), times=1)
+    index.fault(glob, faults.status(403), times=1)
     held, bad = index.gate("/simple/held-*"), index.gate("/simple/bad/")
     process = mirror.start()
     until(lambda: list(mirror.web.rglob("good.v1_json")), "the good project's page is published")
@@ -47,7 +47,7 @@ def test_the_run_ends_at_the_first_error_and_the_next_one_does_the_rest(
 def test_without_it_one_bad_project_holds_up_nothing(mirror: Mirror, index: FakeIndex) -> None:
     for project in ("bad", "good"):
         index.add_file(project, f"{project}-1.0.tar.gz")
-    index.fault("/simple/bad/", faults.status(404))
+    index.fault("/simple/bad/", faults.status(403))
     result = mirror.run()
     assert result.status == 1
     assert result.stdout.splitlines()[-1] == "not complete: 1 failed"

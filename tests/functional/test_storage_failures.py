@@ -341,7 +341,8 @@ def test_a_state_that_cannot_be_read_is_named_and_nothing_is_changed(mirror, ind
     state = mirror.directory / ".fastmirror" / "state.sqlite"
     damage(state)
     content = {path: path.read_bytes() for path in mirror.web.rglob("*") if path.is_file()}
-    for command in ("mirror", "plan", "status"):
+    is_readable = damage in (another_database, of_a_later_version)  # what is not, a run makes anew: test_adoption
+    for command in ("plan", "status", *(("mirror",) if is_readable else ())):
         result = mirror.run(command=command)
         assert_told(result, str(state))
         assert result.stdout == ""
