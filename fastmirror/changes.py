@@ -1,7 +1,7 @@
 """What runs have written and removed below ``web/``, for those who carry a mirror on: ``diff-file``.
 
-Noted in the state with the rows that it belongs to, so that nothing is lost with a run that is cut off: the
-next one that ends lists it too. Nothing is noted unless a ``diff-file`` is set.
+Noted in the state before it is done, so that nothing is lost with a run that is cut off: what is listed was
+written or removed since the last run that finished. Nothing is noted unless a ``diff-file`` is set.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from fastmirror.descriptors import write_all
 from fastmirror.packing import paths_of, unpack_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fastmirror.model import Outcome
     from fastmirror.settings import RunSettings
@@ -22,39 +21,48 @@ if TYPE_CHECKING:
 
 _NOTE = "insert or replace into change values (?, ?)"
 _DEFAULT_NAME = "mirrored-files"
+_AT_ONCE = 10_000
 
 
 def note_written(state: State, paths: Iterable[str]) -> None:
-    """These have been put below ``web/``; within a transaction."""
+    """These have been put below ``web/``, or are about to be; within a transaction."""
     if state.keeps_changes:
         state.change(_NOTE, [(path, 0) for path in paths])
 
 
 def note_removed(state: State, paths: Iterable[str]) -> None:
-    """These are gone from below ``web/``; within a transaction."""
+    """These are about to go from below ``web/``; within a transaction."""
     if state.keeps_changes:
         state.change(_NOTE, [(path, 1) for path in paths])
 
 
-def note_group(state: State, outcomes: Sequence[Outcome]) -> None:
-    """These projects are published; within the transaction that records them, and before it does."""
+def at_rest(storage: Storage, paths: Iterable[str]) -> Iterator[str]:
+    """Those of these paths that stand below ``web/``; looked at one by one, as they are asked for."""
+    return (path for path in paths if storage.size(path) is not None)
+
+
+def note_group(state: State, storage: Storage, outcomes: Sequence[Outcome]) -> None:
+    """These projects' files are in place, and their pages are about to be; within a transaction."""
     if not state.keeps_changes:
         return
     known = state.known([outcome.name for outcome in outcomes])
     for outcome in outcomes:
         before = known.get(outcome.name)
         held = set(paths_of(unpack_files(before.files))) if before is not None else set()
+        if outcome.checked is not None:  # what was damaged and is not any more has been written again
+            held.difference_update(damage.path for damage in outcome.checked.damage)
+            held.update(outcome.checked.unmended)
         if outcome.files is not None:
             note_written(state, (path for path in paths_of(unpack_files(outcome.files)) if path not in held))
         note_written(state, (path for page in outcome.pages for path in page.final))
-        note_removed(state, outcome.retired)
+        note_removed(state, at_rest(storage, outcome.retired))
 
 
-def write_diff(state: State, storage: Storage, settings: RunSettings, started: float) -> None:
-    """Put the lists into place, of what was written and of what was removed, and begin anew.
+def write_diff(state: State, storage: Storage, settings: RunSettings, started: float, *, finished: bool) -> None:
+    """Put the lists into place, of what was written and of what was removed; where the run has finished, begin anew.
 
     Absolute paths, one a line, the last without an end, as bandersnatch writes them; removals stand in a file
-    of their own, ``<diff-file>.deleted``.
+    of their own, ``<diff-file>.deleted``. Raises OSError if they cannot be written: then the next run lists all.
     """
     if settings.diff_file is None:
         return
@@ -65,17 +73,35 @@ def write_diff(state: State, storage: Storage, settings: RunSettings, started: f
         path += f"-{int(started)}"
     os.makedirs(os.path.dirname(path), exist_ok=True)
     for removed, name in ((0, path), (1, f"{path}.deleted")):
-        rows = state.select("select path from change where removed = ? order by path", (removed,))
-        _put(name, "\n".join(f"{storage.web}/{found}" for (found,) in rows).encode())
-    with state.transaction():
-        state.change("delete from change where removed in (?, 1)", [(0,)])
+        _put(name, (f"{storage.web}/{noted}" for noted in _noted(state, removed)))
+    if finished:
+        _flush_directory(os.path.dirname(path))
+        with state.transaction():
+            state.change("delete from change where removed in (?, 1)", [(0,)])
 
 
-def _put(path: str, content: bytes) -> None:
-    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+def _noted(state: State, removed: int) -> Iterator[str]:
+    last = ""
+    query = "select path from change where removed = ? and path > ? order by path limit ?"
+    while rows := state.select(query, (removed, last, _AT_ONCE)):
+        for (last,) in rows:
+            yield last
+
+
+def _put(path: str, lines: Iterable[str]) -> None:
+    with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape") as stream:
+        separator = ""
+        for line in lines:
+            stream.write(separator + line)
+            separator = "\n"
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(f"{path}.new", path)
+
+
+def _flush_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        write_all(descriptor, content)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.replace(f"{path}.new", path)

@@ -93,7 +93,7 @@ def _delete(parts: Parts, names: Sequence[NormalizedName], deletion: Deletion) -
     retract(leaving, state, storage, parts.tree, started, write_index)
     unlink_unnamed(files, state, storage)
     storage.flush()
-    write_diff(state, storage, parts.settings.run, started)
+    write_diff(state, storage, parts.settings.run, started, finished=True)
     if parts.clean:
         with state.transaction():
             state.put({"clean": "1"})

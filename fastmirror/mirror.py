@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastmirror.adoption import adopt
 from fastmirror.changes import write_diff
 from fastmirror.discovery import Discovery, Found, Root, wanted
-from fastmirror.errors import MirrorError, UpstreamError
+from fastmirror.errors import MirrorError, StorageError, UpstreamError
 from fastmirror.execution import Terms
 from fastmirror.filters import Filters
 from fastmirror.layout import index_path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastmirror.settings import Settings
 
 _LOG = logging.getLogger(__name__)
+_FINISHED = frozenset({0, 1, 4})  # exit statuses of runs that did all that they had to do, or could
 
 
 class RunOptions(NamedTuple):
@@ -235,7 +236,10 @@ class _Run(Run):
         counts, seconds = self._counts, time.time() - self._started
         if exit_status > 128:
             self._wind_up()
-        write_diff(self._state, self._storage, self._settings.run, self._started)
+        try:
+            write_diff(self._state, self._storage, self._settings.run, self._started, finished=exit_status in _FINISHED)
+        except OSError as failure:
+            exit_status, error = StorageError.exit_status, f"diff-file: {failure}"
         due = {failing.name: failing.next_try for failing in self._state.failing(FAILURES_TOLD)}
         summary = counts.sum_up(seconds, exit_status, error, self._serial, due)
         kept = summary._asdict()

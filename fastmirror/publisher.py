@@ -77,13 +77,14 @@ class Publisher:
             unpublished = flight.result()
             group = [self._judged(done, unpublished) for done in group]
             with self._state.transaction():
-                note_group(self._state, [done.outcome for done in group])
                 self._state.record(group, time.time(), self._check_id)
         if self._flight is None and self._waiting and (hurry or self._is_due()):
             self._group, self._waiting = self._waiting, []
-            if any(done.outcome.dropped or done.outcome.hidden for done in self._group):
+            outcomes = [done.outcome for done in self._group]
+            if self._state.keeps_changes or any(outcome.dropped or outcome.hidden for outcome in outcomes):
                 with self._state.transaction():
-                    self._state.doom((done.outcome for done in self._group), time.time())
+                    note_group(self._state, self._storage, outcomes)
+                    self._state.doom(outcomes, time.time())
             self._flight = self._thread.submit(self._publish, self._group)
             self._flight.add_done_callback(lambda _: self._wake())
 

@@ -13,7 +13,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastmirror.changes import note_removed
+from fastmirror.changes import at_rest, note_removed
 from fastmirror.hidden import discard_hidden, settle_hidden, unsettled
 from fastmirror.layout import METADATA_SUFFIX
 from fastmirror.model import Outcome
@@ -188,15 +188,16 @@ def retract(
             for project in some
             if project.name in known
         ]
+        pages = [path for project in some for path in published_paths(storage, tree, project.name)]
         with state.transaction():
             state.doom(outcomes, now)
-        pages: list[str] = []
+            note_removed(state, at_rest(storage, pages))
         for project in some:
             _LOG.info("%s: %s, removed", project.name, project.reason)
-            pages += [path for path in published_paths(storage, tree, project.name) if storage.remove(path)]
+        for path in pages:
+            storage.remove(path)
         storage.flush()
         with state.transaction():
-            note_removed(state, pages)
             for project in some:
                 state.forget(project.name)
         discard_hidden(state, storage, [project.name for project in some if not project.hide])
@@ -210,7 +211,10 @@ def _in_parts(leaving: Sequence[Leaving]) -> Iterator[Sequence[Leaving]]:
 def settle(state: State, storage: Storage, *, clean: bool) -> None:
     """Move what is to be hidden out of ``web/``, unless some project names it too."""
     if found := unsettled(state, clean=clean):
-        settle_hidden(state, storage, found, _named(state, found))
+        named = _named(state, found)
+        with state.transaction():
+            note_removed(state, at_rest(storage, {path for path, _ in found} - named))
+        settle_hidden(state, storage, found, named)
 
 
 def _named(state: State, found: Iterable[tuple[str, str]]) -> set[str]:
@@ -243,11 +247,12 @@ def unlink_unnamed(due: Sequence[tuple[str, str]], state: State, storage: Storag
     """Unlink those of these files, each with the project that dropped it, that no project names."""
     paths = {path for path, _ in due}
     unnamed = paths - _named(state, due)
+    with state.transaction():
+        note_removed(state, at_rest(storage, unnamed))
     for path in sorted(unnamed):
         if storage.remove(path):
             _LOG.info("%s: unlinked", path)
     with state.transaction():
-        note_removed(state, unnamed)
         state.spare(paths)
         state.unshare(unnamed)
 
@@ -259,7 +264,10 @@ def free_disputed(disputed: set[str], state: State, storage: Storage) -> set[str
     """
     if not disputed:
         return set()
-    freed = {path for path in disputed - state.named(disputed) if storage.remove(path)}
+    unnamed = disputed - state.named(disputed)
+    with state.transaction():
+        note_removed(state, at_rest(storage, unnamed))
+    freed = {path for path in unnamed if storage.remove(path)}
     with state.transaction():
         state.spare(freed)  # what comes to stand there is not what was doomed
     return freed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from fastmirror.changes import note_written
+from fastmirror.changes import at_rest, note_removed, note_written
 from fastmirror.layout import PageFormat, index_path
 from fastmirror.simple import render_index_html, render_index_json
 
@@ -25,8 +25,12 @@ def write_root_index(state: State, storage: Storage, formats: Iterable[PageForma
     """
     formats = set(formats)
     changed = False
-    for other in set(PageFormat) - formats:
-        changed |= storage.remove(index_path(other))
+    retired = list(at_rest(storage, map(index_path, set(PageFormat) - formats)))
+    if retired:
+        with state.transaction():
+            note_removed(state, retired)
+    for path in retired:
+        changed |= storage.remove(path)
     if PageFormat.JSON in formats:
         body = render_index_json(state.listed(), serial)
         changed |= _write(state, storage, body, "json", (PageFormat.JSON,))
@@ -65,10 +69,11 @@ def _write(state: State, storage: Storage, body: Iterator[bytes], kind: str, for
         storage.discard(staged)
         return False
     names = [staged, *(storage.link_staged(staged) for _ in paths[1:])]
+    with state.transaction():
+        note_written(state, paths)
     storage.flush()
     for name, path in zip(names, paths, strict=True):
         storage.publish(name, path)
     with state.transaction():
-        note_written(state, paths)
         state.put({key: digest.hexdigest()})
     return True

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.changes import note_removed
 from fastmirror.discovery import Wanted
 from fastmirror.errors import SettingsError
 from fastmirror.execution import Terms
@@ -168,6 +169,8 @@ class _Verification(Run):
             self._remove(unowned.files)
 
     def _remove(self, paths: list[tuple[str, int]]) -> None:
+        with self._state.transaction():
+            note_removed(self._state, (path for path, _ in paths))
         for path, _ in paths:
             if self._storage.remove(path):
                 _LOG.info("%s: no project owns it, removed", path)

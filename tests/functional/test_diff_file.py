@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import end_group
+from tests.processes import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,72 @@ def test_what_a_killed_run_published_is_listed_by_the_next_that_ends(mirror: Mir
     listed = first | lines(diff)
     assert {path for path in held(mirror) if "/packages/" not in path} <= listed
     assert {path for path in listed if path.endswith((".whl", ".gz", ".html"))} <= held(mirror)
+
+
+def test_what_an_interrupted_run_published_is_listed_again_by_the_one_that_finishes(
+    mirror: Mirror, index: FakeIndex, diff: Path
+):
+    gate = index.gate("/simple/idna/")
+    process = mirror.start(set={"processes": "1", "timeout": "60"})
+    gate.wait(1)
+    until(lambda: list((mirror.web / "packages").rglob("six-*.metadata")), "six is stored")
+    end_group(process, signal.SIGTERM)
+    index.release()
+    process.communicate()
+    assert process.returncode == 143
+    assert diff.exists()
+    assert mirror.run().status == 0
+    assert lines(diff) == held(mirror)
+    assert mirror.run().status == 0
+    assert lines(diff) == set()
+
+
+def test_what_a_verification_repairs_and_removes_is_listed_by_the_next_run(
+    mirror: Mirror, index: FakeIndex, diff: Path
+):
+    mirror.run()
+    (wheel,) = (mirror.web / "packages").rglob("six-*.whl")
+    wheel.write_bytes(b"torn")
+    stray = mirror.web / "packages/000/stray.tar.gz"
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_bytes(b"nobody's")
+    assert mirror.run("--delete", command="verify").status == 0
+    assert not stray.exists()
+    assert mirror.run().status == 0
+    assert lines(diff) == {str(wheel)}
+    assert lines(diff.with_name("diff.deleted")) == {str(stray)}
+
+
+def test_what_quarantine_hides_is_listed_as_removed_and_as_written_when_it_comes_back(
+    mirror: Mirror, index: FakeIndex, diff: Path
+):
+    mirror.run()
+    files = {str(path) for path in (mirror.web / "packages").rglob("six-*")}
+    index.quarantine("six")
+    assert mirror.run().status == 0
+    assert lines(diff.with_name("diff.deleted")) == files
+    index.clear_quarantine("six")
+    assert mirror.run().status == 0
+    assert files <= lines(diff)
+
+
+def test_pages_in_a_form_that_is_not_asked_for_any_more_are_listed_as_removed(mirror: Mirror, diff: Path):
+    mirror.run()
+    before = held(mirror)
+    assert mirror.run(set={"simple-format": "JSON"}).status == 0
+    assert lines(diff.with_name("diff.deleted")) == before - held(mirror)
+    assert mirror.run(set={"simple-format": "JSON"}).status == 0
+    assert lines(diff.with_name("diff.deleted")) == set()
+
+
+def test_a_list_that_cannot_be_written_is_a_storage_failure_and_nothing_of_it_is_lost(mirror: Mirror, diff: Path):
+    diff.parent.write_text("in the way")
+    result = mirror.run()
+    assert result.status == 6
+    assert "diff-file: " in result.stdout
+    diff.parent.unlink()
+    assert mirror.run().status == 0
+    assert lines(diff) == held(mirror)
 
 
 def test_a_directory_gets_a_list_of_bandersnatchs_name_and_an_epoch_where_asked(mirror: Mirror, diff: Path):
