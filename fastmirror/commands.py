@@ -80,21 +80,26 @@ def mirror(
         debug=context.obj.debug,
     )
 
-    def one_round() -> int:
-        settings = load_settings(
+    def load() -> Settings:
+        return load_settings(
             context.obj.configuration, directory=directory, master=master, sets=sets, allow_empty=allow_empty
         )
+
+    def one_round() -> int:
+        settings = load()
         if dry_run:
             return _plan(settings, options, with_files=False, as_json=False)
         return _run(context, settings, options)
 
-    if hours is not None and every is None:
-        raise SettingsError("--hours: is for --every")
     if every is None:
+        if hours is not None:
+            raise SettingsError("--hours: is for --every")
         return one_round()
-    return run_every(
-        parse_interval(every), parse_hours(hours) if hours is not None else None, lambda: status_of(one_round)
-    )
+    if dry_run:
+        raise SettingsError("--dry-run: is not for --every")
+    interval_s, hours_of_day = parse_interval(every), None if hours is None else parse_hours(hours)
+    load()  # what was just written, or cannot be used, is for a person to look at before any round
+    return run_every(interval_s, hours_of_day, lambda: status_of(one_round))
 
 
 @app.command(epilog=RUN_STATUSES)

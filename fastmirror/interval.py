@@ -24,8 +24,12 @@ _SETTINGS, _BUG, _SIGNALLED = 2, 70, 128
 
 
 def parse_interval(text: str) -> float:
-    """Seconds, from 300, 90s, 5m, 1h or 1d."""
-    return ini.duration(ini.Entry("--every", "", "", (ini.Line(0, text),)))
+    """Seconds, more than 0, from 300, 90s, 5m, 1h or 1d."""
+    entry = ini.Entry("--every", "", "", (ini.Line(0, text),))
+    interval_s = ini.duration(entry)
+    if not interval_s:
+        raise entry.refused("more than 0")
+    return interval_s
 
 
 def parse_hours(text: str) -> frozenset[int]:
@@ -54,7 +58,7 @@ def run_every(interval_s: float, hours: frozenset[int] | None, one_round: Callab
                 if status > _SIGNALLED or (is_first and status in (_SETTINGS, _BUG)):
                     return status
                 is_first = False
-                _LOG.info("a round ended with exit status %d", status)
+                _LOG.log(logging.WARNING if status else logging.INFO, "a round ended with exit status %d", status)
                 pause = interval_s * (1 + random.uniform(0, _JITTER))  # noqa: S311 - spreads load, hides nothing
             else:
                 pause = _LOOK_S

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import ROOT, end_group
+from tests.fakes import faults
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +70,26 @@ def test_every_runs_again_until_a_signal_and_then_ends_in_order(mirror: Mirror, 
 def test_every_with_settings_that_cannot_be_used_ends_at_once(mirror: Mirror):
     assert mirror.run("--every", "1s", set={"workers": "0"}).status == 2
     assert mirror.run("--hours", "1-2").status == 2
+    assert mirror.run("--every", "1s", "--dry-run").status == 2
+
+
+def test_every_mirrors_nothing_by_a_configuration_that_it_has_just_written(tmp_path: Path):
+    """Or the second round would begin with all of PyPI."""
+    words = [sys.executable, "-m", "fastmirror", "-c", str(tmp_path / "new.conf"), "mirror", "--every", "0.01s"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 1
+    assert "the default one was written" in result.stderr
+
+
+def test_every_says_how_a_round_failed_and_goes_on(mirror: Mirror, index: FakeIndex):
+    index.add_file("six", "six-1.0.tar.gz")
+    index.fault("/simple/", faults.status(404), times=1)
+    process = mirror.start("--every", "0.01s")
+    assert process.stdout is not None
+    assert next(line for line in process.stdout if line.startswith("complete"))
+    end_group(process, signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert "warning: a round ended with exit status 5" in stderr
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there")

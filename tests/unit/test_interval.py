@@ -24,8 +24,9 @@ def test_hours_that_are_none_are_refused(text):
 
 def test_an_interval_has_a_unit_or_is_in_seconds():
     assert (parse_interval("90"), parse_interval("5m"), parse_interval("1h")) == (90, 300, 3600)
-    with pytest.raises(SettingsError, match="--every: 'often'"):
-        parse_interval("often")
+    for text in ("often", "0", "0s", ""):
+        with pytest.raises(SettingsError, match=f"--every: '{text}': expected"):
+            parse_interval(text)
 
 
 @pytest.mark.parametrize("status", [2, 70])
