@@ -17,6 +17,10 @@ class Bell:
         """The descriptor to wait for: it can be read once the bell was rung."""
         return self._loop_end.fileno()
 
+    def ringing_fileno(self) -> int:
+        """The descriptor that rings it when a byte is written to it, as a signal handler may."""
+        return self._ringing_end.fileno()
+
     def ring(self) -> None:
         """Wake the loop."""
         try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import re
+import select
 import signal
 import time
 from typing import TYPE_CHECKING
 
 from fastmirror import ini
+from fastmirror.bell import Bell
 from fastmirror.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -41,6 +43,36 @@ def parse_hours(text: str) -> frozenset[int]:
     return frozenset((first + hour) % 24 for hour in range((last - first) % 24 + 1))
 
 
+class _Signals:
+    """SIGINT and SIGTERM between rounds: noted, and waited for, whichever thread they reach."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._bell = Bell()
+
+    def __enter__(self) -> _Signals:
+        self._kept = {number: signal.signal(number, self._note) for number in _ENDING}
+        self._wakeup = signal.set_wakeup_fd(self._bell.ringing_fileno(), warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._kept.items():
+            signal.signal(number, handler)
+        self._bell.close()
+
+    def _note(self, _number: int, _frame: object) -> None:
+        self.came = True
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until a signal comes; whether one came."""
+        deadline = time.monotonic() + seconds
+        while not self.came and (left := deadline - time.monotonic()) > 0:
+            select.select([self._bell], [], [], left)
+            self._bell.silence()
+        return self.came
+
+
 def run_every(interval_s: float, hours: frozenset[int] | None, one_round: Callable[[], int]) -> int:
     """Do a round, and another one when the interval since its start is over, until a signal comes.
 
@@ -49,12 +81,11 @@ def run_every(interval_s: float, hours: frozenset[int] | None, one_round: Callab
     status is logged, and the next round may fare better.
     """
     is_first = True
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
+    with _Signals() as signals:
         while True:
             begun = time.monotonic()
             if hours is None or time.localtime().tm_hour in hours:
-                status = _unblocked(one_round)
+                status = one_round()
                 if status > _SIGNALLED or (is_first and status in (_SETTINGS, _BUG)):
                     return status
                 is_first = False
@@ -62,15 +93,5 @@ def run_every(interval_s: float, hours: frozenset[int] | None, one_round: Callab
                 pause = interval_s * (1 + random.uniform(0, _JITTER))  # noqa: S311 - spreads load, hides nothing
             else:
                 pause = _LOOK_S
-            if signal.sigtimedwait(_ENDING, max(0.0, begun + pause - time.monotonic())) is not None:
+            if signals.wait(begun + pause - time.monotonic()):
                 return 0
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-
-
-def _unblocked(one_round: Callable[[], int]) -> int:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-    try:
-        return one_round()
-    finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)

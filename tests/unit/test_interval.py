@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 
@@ -47,17 +48,30 @@ def test_after_a_failed_round_comes_another_one():
 
 def test_a_signal_between_two_rounds_ends_the_loop_in_order():
     def one_round() -> int:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        os.kill(os.getpid(), signal.SIGTERM)  # stays pending until the round is over
+        signal.raise_signal(signal.SIGTERM)
         return 0
 
     assert run_every(3600, None, one_round) == 0
+
+
+def test_a_signal_that_another_thread_gets_ends_the_wait():
+    others = []
+
+    def one_round() -> int:
+        thread = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM))
+        others.append(thread)
+        thread.start()
+        return 0
+
+    assert run_every(3600, None, one_round) == 0
+    others[0].join()
 
 
 def test_outside_its_hours_nothing_is_done():
     def one_round() -> int:
         raise AssertionError
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    os.kill(os.getpid(), signal.SIGTERM)
+    thread = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM))
+    thread.start()
     assert run_every(3600, frozenset(), one_round) == 0
+    thread.join()
