@@ -183,8 +183,10 @@ def config(
         context.obj.configuration, directory=directory, master=master, sets=sets, allow_empty=allow_empty
     )
     from fastmirror import reports
+    from fastmirror.inquiry import check_settings
 
     warn(settings)
+    check_settings(settings)
     show(reports.settings_json(settings) if as_json else reports.settings_text(settings))
     return 0
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from fastmirror.effective import Effective, spelt
+from fastmirror.effective import Effective, excerpt, in_order, spelt
 from fastmirror.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -82,6 +82,11 @@ class Entry:
         """Whether it comes from the command line."""
         return not self.lines[0].number
 
+    @property
+    def origin(self) -> str:
+        """Who set it: "FILE:12" or "--set KEY"."""
+        return self.source if self.is_override else f"{self.source}:{self.lines[0].number}"
+
     def where(self, line: Line | None = None) -> str:
         """Where the value, or one line of it, stands: "FILE:12: [mirror] workers"."""
         number = (line or self.lines[0]).number
@@ -107,14 +112,17 @@ class Ini:
     def get(self, section: str, key: str) -> Entry | None:
         """The value with its references resolved; None if neither the section nor [DEFAULT] has it."""
         entry = self._find(section, key)
-        if entry is not None:
-            origin = entry.source if entry.is_override else f"{entry.source}:{entry.lines[0].number}"
-            self._asked[section, key] = Effective(section, key, quoted(entry.value)[1:-1], origin)
-        else:
+        if entry is None:
             self._asked.setdefault((section, key), Effective(section, key, "", "default"))
-        if entry is None or not any("%" in line.text for line in entry.lines):
-            return entry
-        return Entry(entry.source, entry.section, entry.key, tuple(self._resolved(entry, section, 0)))
+            return None
+        if any("%" in line.text for line in entry.lines):
+            entry = Entry(entry.source, entry.section, entry.key, tuple(self._resolved(entry, section, 0)))
+        self._asked[section, key] = Effective(section, key, excerpt(entry.value), entry.origin)
+        return entry
+
+    def decided(self, section: str, key: str, value: str, origin: str) -> None:
+        """A setting that the configuration leaves open was decided elsewhere."""
+        self._asked[section, key] = Effective(section, key, excerpt(value), origin)
 
     def entries(self, section: str) -> list[Entry]:
         """Every key of a section, with its references resolved; without those of [DEFAULT]."""
@@ -130,9 +138,10 @@ class Ini:
         return default
 
     def effective(self) -> tuple[Effective, ...]:
-        """Every setting that was asked for, in the order of sections as they were first asked for, then of keys."""
-        sections = {section: place for place, (section, _) in reversed([*enumerate(self._asked)])}
-        return tuple(self._asked[name] for name in sorted(self._asked, key=lambda name: (sections[name[0]], name[1])))
+        """Every setting that was asked for; then, without its value, which may be a secret, what was not."""
+        rest = [entry for name, entry in self._entries.items() if name not in self._asked and name[0] != _DEFAULT]
+        unused = (Effective(entry.section, entry.key, "", entry.origin, is_used=False) for entry in rest)
+        return (*in_order(self._asked.values()), *unused)
 
     def override(self, name: str, value: str, vocabulary: Vocabulary) -> None:
         """Set a value by name: `key` of the vocabulary's first section, or `section.key`.

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmirror.discovery import Discovery, wanted
+from fastmirror.errors import SettingsError
 from fastmirror.execution import CHUNK, in_chunks
 from fastmirror.filters import Filters
 from fastmirror.model import ProjectJob
@@ -170,6 +171,19 @@ def open_tree(settings: Settings) -> Tree:
     finally:
         if state is not None:
             state.close()
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises SettingsError for what cannot be used here: a file that cannot be read, a tree that was made otherwise."""
+    named = {
+        "ca-bundle": settings.upstream.ca_bundle,
+        "netrc": settings.upstream.netrc,
+        "log-config": settings.log.config,
+    }
+    for key, path in named.items():
+        if path is not None and not os.access(path, os.R_OK):
+            raise SettingsError(f"[mirror] {key}: {path!r}: expected a file that can be read")
+    open_tree(settings)
 
 
 def _iso(moment: float | None) -> str | None:

@@ -80,11 +80,19 @@ def _verdict(summary: Summary) -> str:
 
 
 def settings_text(settings: Settings) -> str:
-    """The settings in force, section by section, each with where it comes from."""
+    """The settings in force, section by section, each with where it comes from; then what is given without effect."""
+    used = [one for one in settings.effective if one.is_used]
     lines: list[str] = []
-    for section, group in groupby(settings.effective, key=lambda setting: setting.section):
+    for section, group in groupby(used, key=lambda setting: setting.section):
         lines += ["", f"[{clean(section)}]"] if lines else [f"[{clean(section)}]"]
-        lines += [f"{clean(one.key)} = {clean(one.value)}".rstrip() + f"    # {clean(one.origin)}" for one in group]
+        for one in group:
+            first, *more = ("", *one.value.split("\n")) if "\n" in one.value else (one.value,)
+            lines.append(f"{clean(one.key)} = {clean(first)}".rstrip() + f"    # {clean(one.origin)}")
+            lines += [f"    {clean(line)}" for line in more]
+    unused = [one for one in settings.effective if not one.is_used]
+    if unused:
+        lines += ["", "# without effect:"]
+        lines += [f"# [{clean(one.section)}] {clean(one.key)}    # {clean(one.origin)}" for one in unused]
     return "\n".join(lines)
 
 

@@ -197,7 +197,9 @@ def _diff_file(config: ini.Ini, warnings: list[str]) -> str | None:
             value = f"{directory.rstrip('/')}/mirrored-files"
         else:
             value = value[: reference.start()] + other.value + value[reference.end() :]
-    return ini.path(ini.Entry(entry.source, entry.section, entry.key, (entry.lines[0]._replace(text=value),)))
+    path = ini.path(ini.Entry(entry.source, entry.section, entry.key, (entry.lines[0]._replace(text=value),)))
+    config.decided("mirror", "diff-file", path, entry.origin)
+    return path
 
 
 def _run(config: ini.Ini, warnings: list[str]) -> RunSettings:

@@ -45,7 +45,7 @@ def read_upstream(config: ini.Ini, environment: Mapping[str, str], warnings: lis
     proxy = config.read("mirror", "proxy", ini.optional(lambda entry: _proxy_address(entry).geturl()), None)
     no_proxy = ""
     if proxy is None:
-        proxy, no_proxy = _environments_proxy(environment, warnings)
+        proxy, no_proxy = _environments_proxy(config, environment, warnings)
     return UpstreamSettings(
         master=master,
         proxy=proxy,
@@ -69,7 +69,7 @@ def read_upstream(config: ini.Ini, environment: Mapping[str, str], warnings: lis
     )
 
 
-def _environments_proxy(environment: Mapping[str, str], warnings: list[str]) -> tuple[str | None, str]:
+def _environments_proxy(config: ini.Ini, environment: Mapping[str, str], warnings: list[str]) -> tuple[str | None, str]:
     """The environment's proxy, if it names one, and the hosts to reach without it."""
     for name, scheme in _PROXY_VARIABLES.items():
         variable = next((spelt for spelt in (name.lower(), name) if environment.get(spelt, "").strip()), None)
@@ -83,6 +83,7 @@ def _environments_proxy(environment: Mapping[str, str], warnings: list[str]) -> 
         except SettingsError as error:
             warnings.append(f"environment: {error}: ignored")
             continue
+        config.decided("mirror", "proxy", proxy, f"environment: {variable}")
         hosts = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
         return proxy, ",".join(hosts.replace(",", " ").split())
     return None, ""
