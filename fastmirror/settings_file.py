@@ -179,7 +179,7 @@ def _keep_versions(config: ini.Ini, layout: Layout | None) -> int:
     return 0
 
 
-_SETTING = re.compile(r"\{\{\s*([^_{}]+)_([^{}]+?)\s*\}\}")
+_SETTING = re.compile(r"\{\{\s*([^_{}]+?)\s*_\s*([^{}]+?)\s*\}\}")
 
 
 def _diff_file(config: ini.Ini, warnings: list[str]) -> str | None:
@@ -190,7 +190,7 @@ def _diff_file(config: ini.Ini, warnings: list[str]) -> str | None:
     value = entry.value
     if "{{" in value:
         reference = _SETTING.search(value)
-        other = config.get(reference[1].strip(), reference[2]) if reference else None
+        other = config.get(reference[1], reference[2]) if reference else None
         if reference is None or other is None:
             directory = config.read("mirror", "directory", lambda given: given.value, "")
             warnings.append(f"{entry.where()}: {ini.quoted(value)}: refers to no setting: mirrored-files is written")

@@ -549,6 +549,31 @@ def test_a_line_that_is_no_requirement_is_named_with_its_own_line(line):
     )
 
 
+# diff-file
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ("/d/{{mirror_staging}}/new", "/d/stage/new"),
+        ("{{ mirror_directory }}", "/srv/pypi"),
+        ("{{  plug ins _ list_of_it }}/new", "/lists/new"),
+        ("/plain_path/new", "/plain_path/new"),
+    ],
+)
+def test_a_diff_file_may_refer_to_one_other_setting(value, path):
+    settings = mirror(f"diff-file = {value}", "staging = /stage", "[plug ins]", "list_of_it = /lists")
+    assert settings.run.diff_file == path
+
+
+@pytest.mark.parametrize("value", ["{{mirror_nothing}}/x", "{{nosuch_directory}}", "/d/{{directory}}", "/d/{{mirror_"])
+def test_a_diff_file_that_refers_to_no_setting_is_kept_in_the_mirrors_directory(value):
+    settings = mirror(f"diff-file = {value}")
+    assert settings.run.diff_file == "/srv/pypi/mirrored-files"
+    assert settings.warnings[0].startswith("FILE:3: [mirror] diff-file: ")
+    assert "refers to no setting" in settings.warnings[0]
+
+
 # Overrides
 
 
