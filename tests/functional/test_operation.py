@@ -1,19 +1,15 @@
-"""config, --every, and the files for deployment."""
+"""config, and mirror --every."""
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.conftest import ROOT, end_group
+from tests.conftest import end_group
 from tests.fakes import faults
 
 if TYPE_CHECKING:
@@ -21,8 +17,6 @@ if TYPE_CHECKING:
 
     from tests.conftest import Mirror
     from tests.fakes.index import FakeIndex
-
-DEPLOY = ROOT / "scripts/deploy"
 
 
 def test_config_shows_each_setting_with_its_origin_and_no_credentials(mirror: Mirror):
@@ -147,32 +141,3 @@ def test_every_says_how_a_round_failed_and_goes_on(mirror: Mirror, index: FakeIn
     end_group(process, signal.SIGTERM)
     _, stderr = process.communicate(timeout=30)
     assert "warning: a round ended with exit status 5" in stderr
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there")
-def test_the_units_pass_systemds_own_check(tmp_path: Path):
-    for name in ("fastmirror.service", "fastmirror.timer"):
-        text = (DEPLOY / name).read_text().replace("/usr/local/bin/fastmirror", "/bin/true")
-        (tmp_path / name).write_text(text)
-    words = ["systemd-analyze", "verify", *sorted(str(path) for path in tmp_path.iterdir())]
-    result = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (0, "")
-
-
-def test_the_units_say_what_they_run_and_as_whom():
-    unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.read(DEPLOY / "fastmirror.service")
-    service = unit["Service"]
-    assert service["ExecStart"].endswith("fastmirror mirror")
-    assert service["User"] == "mirror"
-    assert service["ProtectSystem"] == "strict"
-    assert int(service["TimeoutStopSec"]) > 10  # a run drains within ten seconds
-    timer = configparser.ConfigParser(strict=False, interpolation=None)
-    timer.read(DEPLOY / "fastmirror.timer")
-    assert timer["Timer"]["OnUnitInactiveSec"]
-
-
-def test_the_cron_line_is_one_line_that_runs_as_the_mirrors_user():
-    (line,) = [line for line in (DEPLOY / "cron").read_text().splitlines() if line and not line.startswith("#")]
-    fields = line.split(None, 6)
-    assert fields[5:7] == ["mirror", "fastmirror mirror --max-time 3000 >/dev/null"]
