@@ -6,6 +6,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Literal
 
+from fastmirror.descriptors import stamp_ns
+
 if TYPE_CHECKING:
     from fastmirror.storage import Storage
 
@@ -21,7 +23,7 @@ def holds(storage: Storage, method: Method, path: str, sha256: str, size: int | 
     the file is hashed, and given the time if it is the right one.
     """
     full = f"{storage.web}/{path}"
-    stamp = round(mtime * 1e6) * 1000
+    stamp = stamp_ns(mtime)
     if method == "stat" and size is not None and stamp > 0:
         try:
             status = os.stat(full)

@@ -30,6 +30,20 @@ def make_directory(path: str) -> None:
         make_directory(path)
 
 
+def names_in(path: str) -> list[str]:
+    """The names in a directory; none where there is no directory."""
+    try:
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def stamp_ns(mtime: float) -> int:
+    """A time in seconds since the epoch as a file is given it: nanoseconds, of whole microseconds."""
+    return round(mtime * 1e6) * 1000
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write every byte; the kernel may take fewer at a time than it is given."""
     written = os.write(descriptor, data)

@@ -111,7 +111,7 @@ class Discovery:
         self._cache = os.path.join(own, "root-index")
         self._filters = filters
         self._base = base
-        self.shape = f"{base}-{filters.narrowing}" if filters.narrowing else base  # of the pages and files of all
+        self.shape = filters.shape_of_all(base)
         # What was applied last counts only for the same selection.
         self.selection = f"{filters.selection}-{settings.storage.removed_projects}"
         self._unwanted = {name for (name,) in state.select("select name from unwanted")} if state is not None else set()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
+
+from fastmirror.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-_CREDENTIALS = re.compile(r"//[^/?#\s]*@")
 _LINES = 10
 _UNITS = {1 << 30: "G", 1 << 20: "M"}
 
@@ -28,7 +28,7 @@ def excerpt(value: str) -> str:
     lines = [line for line in value.split("\n") if line]
     shown = "\n".join(lines[:_LINES])
     more = f"\n… and {len(lines) - _LINES:,} more" if len(lines) > _LINES else ""
-    return _CREDENTIALS.sub("//***@", shown) + more
+    return mask(shown) + more
 
 
 def spelt(default: object) -> str:

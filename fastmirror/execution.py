@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastmirror.errors import Interrupted, StorageError
 from fastmirror.hidden import holds_hidden, take_hidden
 from fastmirror.model import Outcome, ProjectJob
+from fastmirror.planner import in_chunks
 from fastmirror.pool import Budget, Pool
 from fastmirror.publisher import Done, Publisher
 from fastmirror.schema import RecordedJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from fastmirror.discovery import Wanted
     from fastmirror.names import NormalizedName
@@ -203,15 +204,3 @@ class Execution:
     def _wake(self) -> None:
         if self._pool is not None:
             self._pool.wake()
-
-
-def in_chunks(names: Iterable[NormalizedName], size: int) -> Iterator[list[NormalizedName]]:
-    """Cut names into lists of at most `size`."""
-    chunk: list[NormalizedName] = []
-    for name in names:
-        chunk.append(name)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

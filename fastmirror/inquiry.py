@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmirror.discovery import Discovery, wanted
 from fastmirror.errors import SettingsError
-from fastmirror.execution import CHUNK, in_chunks
+from fastmirror.execution import CHUNK
 from fastmirror.filters import Filters
 from fastmirror.model import ProjectJob
 from fastmirror.pages import Context
+from fastmirror.planner import in_chunks
 from fastmirror.removal import is_held_back
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
@@ -74,7 +75,7 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
     """Say what a run would do; nothing is written, and only pages are fetched, and those only `with_files`."""
     settings = replace(settings, upstream=with_netrc(settings.upstream))
     state = _open_state(settings)
-    storage = Storage(settings.storage.directory, settings.storage.staging, durable=False)
+    storage = Storage.of(settings.storage)
     session = Session(settings.upstream)
     try:
         tree = settle_tree(settings, state, storage)
@@ -131,7 +132,7 @@ def _count_files(
 def read_status(settings: Settings) -> MirrorStatus:
     """Say how complete and how fresh the mirror is."""
     state = _open_state(settings)
-    storage = Storage(settings.storage.directory, settings.storage.staging, durable=False)
+    storage = Storage.of(settings.storage)
     tree = settle_tree(settings, state, storage)
     directory = settings.storage.directory
     if state is None:
@@ -166,7 +167,7 @@ def open_tree(settings: Settings) -> Tree:
     """The tree of an existing mirror."""
     state = _open_state(settings)
     try:
-        storage = Storage(settings.storage.directory, settings.storage.staging, durable=False)
+        storage = Storage.of(settings.storage)
         return settle_tree(settings, state, storage)
     finally:
         if state is not None:

@@ -6,6 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from fastmirror.descriptors import names_in
 from fastmirror.errors import InvalidName
 from fastmirror.layout import Layout, PageFormat, Tree, page_path
 from fastmirror.names import NormalizedName, normalize
@@ -60,11 +61,7 @@ class LegacyNames:
 
     def _pages_in(self, directory: str) -> Iterator[str]:
         for below in ("", "versions/"):
-            try:
-                with os.scandir(f"{self._web}/{directory}/{below}") as entries:
-                    names = sorted(below + entry.name for entry in entries)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+            names = sorted(below + name for name in names_in(f"{self._web}/{directory}/{below}"))
             yield from (f"{directory}/{name}" for name in names if _PAGE.fullmatch(name))
 
 

@@ -12,13 +12,13 @@ import copy
 import logging
 import logging.config
 import os
-import re
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.errors import SettingsError, StorageError
+from fastmirror.masking import clean, mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,21 +30,6 @@ ROOT = "fastmirror"
 BANDERSNATCH = "bandersnatch"  # the logger that an older log-config names
 
 _NEVER = logging.CRITICAL + 1  # a level that no record has
-# Greedy up to the last @ before the host's end, as URL parsers have it: a password may hold an @.
-_CREDENTIALS = re.compile(r"//[^/?#\s]*@")
-
-
-def mask(text: str) -> str:
-    """The text, without the credentials of the URLs in it."""
-    return _CREDENTIALS.sub("//***@", text) if "@" in text else text
-
-
-def clean(text: str) -> str:
-    """The text as one line that is safe to show: credentials masked, control characters escaped."""
-    text = mask(text)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def log_path(directory: str) -> Path:

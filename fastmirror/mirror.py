@@ -76,9 +76,6 @@ class _Run(Run):
         super().__init__(parts, terms, progress, Counts())
         self._removals = Removals(settings, self._state, self._storage, self._tree, self._counts, self._write_index)
 
-    def __enter__(self) -> _Run:
-        return self
-
     def __exit__(self, *causes: object) -> None:
         self._session.close()
         super().__exit__(*causes)

@@ -19,10 +19,10 @@ from fastmirror.layout import METADATA_SUFFIX
 from fastmirror.model import Outcome
 from fastmirror.packing import paths_of, unpack_files
 from fastmirror.pages import published_paths
-from fastmirror.planner import is_over_limit
+from fastmirror.planner import in_chunks, is_over_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from fastmirror.discovery import Found
     from fastmirror.layout import Tree
@@ -176,7 +176,7 @@ def retract(
         state.unlist(project.name for project in leaving)
     write_index()
     storage.flush()
-    for some in _in_parts(leaving):
+    for some in in_chunks(leaving, _PROJECTS_AT_ONCE):
         known = state.known([project.name for project in some])
         outcomes = [
             Outcome(
@@ -203,11 +203,6 @@ def retract(
         discard_hidden(state, storage, [project.name for project in some if not project.hide])
 
 
-def _in_parts(leaving: Sequence[Leaving]) -> Iterator[Sequence[Leaving]]:
-    for start in range(0, len(leaving), _PROJECTS_AT_ONCE):
-        yield leaving[start : start + _PROJECTS_AT_ONCE]
-
-
 def settle(state: State, storage: Storage, *, clean: bool) -> None:
     """Move what is to be hidden out of ``web/``, unless some project names it too."""
     if found := unsettled(state, clean=clean):
@@ -222,8 +217,8 @@ def _named(state: State, found: Iterable[tuple[str, str]]) -> set[str]:
     paths = {path for path, _ in found}
     owners = sorted({project for _, project in found})
     named: set[str] = set()
-    for start in range(0, len(owners), _PROJECTS_AT_ONCE):
-        named |= state.named(paths, by=owners[start : start + _PROJECTS_AT_ONCE])
+    for some in in_chunks(owners, _PROJECTS_AT_ONCE):
+        named |= state.named(paths, by=some)
     shared = state.shared_paths({path.removesuffix(METADATA_SUFFIX) for path in paths - named})
     if shared:
         named |= state.named(shared | {path + METADATA_SUFFIX for path in shared})

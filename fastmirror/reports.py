@@ -6,7 +6,7 @@ import time
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from fastmirror.logs import clean
+from fastmirror.masking import clean
 from fastmirror.progress import human_bytes, human_time
 
 if TYPE_CHECKING:
@@ -58,15 +58,7 @@ def _rates(summary: Summary) -> str:
 
 
 def _verdict(summary: Summary) -> str:
-    missing = [
-        f"{count:,} {what}"
-        for count, what in (
-            (summary.failed, "failed"),
-            (summary.partial, "partial"),
-            (summary.pending, "not yet done"),
-        )
-        if count
-    ]
+    missing = _counted((summary.failed, "failed"), (summary.partial, "partial"), (summary.pending, "not yet done"))
     if summary.held_removals or summary.held_files:
         missing.append("removals held back")
     if summary.error:
@@ -108,9 +100,10 @@ def verification_text(found: Verification, *, delete: bool) -> str:
     lines = [f"checked: {checked} in {human_time(found.seconds)}{rate}", *found.notes]
     damaged = found.mended + found.unmended
     if damaged:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.by_kind.items() if count)
-        became = [(found.mended, "repaired"), (found.unmended, "to repair" if found.dry_run else "not repaired")]
-        lines.append(f"damaged: {kinds}: " + ", ".join(f"{count:,} {what}" for count, what in became if count))
+        kinds = _counted(*((count, kind) for kind, count in found.by_kind.items()))
+        left = "to repair" if found.dry_run else "not repaired"
+        became = _counted((found.mended, "repaired"), (found.unmended, left))
+        lines.append(f"damaged: {', '.join(kinds)}: {', '.join(became)}")
         for one in found.found[:_SHOWN_FAILURES]:
             size = f", {human_bytes(one.size)}" if one.size else ""
             lines.append(f"  {clean(one.name)}: {clean(one.path)} is {one.what}{size}{', repaired' * one.mended}")
@@ -146,15 +139,11 @@ def _unowned_lines(found: Verification, *, delete: bool) -> list[str]:
 
 
 def _judgement(found: Verification) -> str:
-    missing = [
-        f"{count:,} {what}"
-        for count, what in (
-            (found.unmended, "damaged"),
-            (found.failed, "projects not whole"),
-            (found.pending, "projects not looked at"),
-        )
-        if count
-    ]
+    missing = _counted(
+        (found.unmended, "damaged"),
+        (found.failed, "projects not whole"),
+        (found.pending, "projects not looked at"),
+    )
     if found.exit_status == 4:
         missing.append("removals held back")
     if found.error:
@@ -293,6 +282,11 @@ def _files(count: int, size: int | None) -> str:
 
 def _plural(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
+
+
+def _counted(*counts: tuple[int, str]) -> list[str]:
+    """Each count with what it counts, but for those of nothing."""
+    return [f"{count:,} {what}" for count, what in counts if count]
 
 
 def _joined(*counts: tuple[int, str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from fastmirror.adoption import open_state
 from fastmirror.errors import Interrupted, StorageError, is_storage_failure
@@ -46,13 +46,13 @@ class Parts(NamedTuple):
 
 def open_parts(settings: Settings, lock: int, *, writes: bool = True) -> Parts:
     """Open a mirror whose lock is held; without `writes` nothing is made or swept."""
-    chosen = settings.storage
-    storage = Storage(chosen.directory, chosen.staging, durable=chosen.durability, sets_modes=chosen.manage_permissions)
+    directory = settings.storage.directory
+    storage = Storage.of(settings.storage)
     if writes:
         storage.prepare()
-        move_below_web(chosen.directory, storage.web)
+        move_below_web(directory, storage.web)
         storage.open_desk()
-    path = state_path(chosen.directory)
+    path = state_path(directory)
     state = open_state(path) if writes else State(path, read_only=True)
     state.keeps_changes = settings.run.diff_file is not None
     tree = settle_tree(settings, state, storage)
@@ -75,6 +75,9 @@ class Run:
         self._marked = False
         self._execution = Execution(terms, self._state, self._storage, parts.lock, counts, progress)
         self._execution.every_hour = self._write_index
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._execution.close()

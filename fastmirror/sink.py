@@ -15,7 +15,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastmirror.descriptors import hash_descriptor, write_all
+from fastmirror.descriptors import hash_descriptor, stamp_ns, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -228,7 +228,7 @@ class FileSink:
     def _seal(self) -> None:
         try:
             if self._goal.mtime > 0 and self.descriptor >= 0:
-                stamp = round(self._goal.mtime * 1e6) * 1000
+                stamp = stamp_ns(self._goal.mtime)
                 os.utime(self.descriptor, ns=(stamp, stamp))
         except OSError as error:
             self.error = self.error or error

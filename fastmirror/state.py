@@ -151,7 +151,7 @@ class State:
 
     def has_projects(self) -> bool:
         """Whether any project is held."""
-        return bool(self.select("select 1 from project limit 1", ()))
+        return bool(self.select("select 1 from project limit 1"))
 
     def listed(self) -> Iterator[tuple[NormalizedName, int | None]]:
         """Projects of the root index with their serials, by name."""

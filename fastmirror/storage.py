@@ -15,10 +15,13 @@ import os
 import shutil
 import tempfile
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.descriptors import hash_descriptor, make_directory, write_all
 from fastmirror.errors import SettingsError, StorageError
+
+if TYPE_CHECKING:
+    from fastmirror.settings import StorageSettings
 
 OWN_DIRECTORY = ".fastmirror"
 _PARTIALS = "partial"
@@ -54,6 +57,16 @@ class Storage:
         self._desks: dict[str, str] = {}
         self._staged = 0
         self._flushed: list[int] = []
+
+    @classmethod
+    def of(cls, settings: StorageSettings) -> Storage:
+        """The tree of these settings."""
+        return cls(
+            settings.directory,
+            settings.staging,
+            durable=settings.durability,
+            sets_modes=settings.manage_permissions,
+        )
 
     def prepare(self) -> None:
         """Make the directories, once a run, under the lock; staging is swept, and partials kept some days.

@@ -92,9 +92,6 @@ class _Verification(Run):
         self._refusal = ""
         self._notes: list[str] = []
 
-    def __enter__(self) -> _Verification:
-        return self
-
     def go(self) -> Verification:
         """The whole of it."""
         _LOG.info("verification begins: %s", self._settings.storage.directory)
@@ -109,8 +106,7 @@ class _Verification(Run):
 
     def _verify(self) -> None:
         projects: dict[NormalizedName, int | None] = dict(self._state.by_verification())
-        narrowing = Filters(self._settings.filters).narrowing
-        shape = f"{self._settings_digest}-{narrowing}" if narrowing else self._settings_digest
+        shape = Filters(self._settings.filters).shape_of_all(self._settings_digest)
         if self._state.get("settings") not in (None, shape):
             self._notes.append("pages were not compared: the settings that shape them have changed (hint: mirror)")
         self._execution.open(len(projects))

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastmirror.descriptors import names_in
 from fastmirror.layout import PageFormat, Tree, page_path, versions_path
 from fastmirror.model import StagedPage
 
@@ -61,13 +62,13 @@ def state_shown(storage: Storage, path: str) -> str | None:
 def state_paths(storage: Storage, tree: Tree, name: NormalizedName) -> list[str]:
     """Paths below ``web/`` of every state that is kept, the oldest first: by their time, not by their serial."""
     directory = versions_path(tree, name)
-    return [f"{directory}/{match[0]}" for match in _by_age(_listed(f"{storage.web}/{directory}"))]
+    return [f"{directory}/{match[0]}" for match in _by_age(names_in(f"{storage.web}/{directory}"))]
 
 
 def outdated(storage: Storage, tree: Tree, name: NormalizedName, keep: int, shown: str) -> list[str]:
     """Paths below ``web/`` of the states to remove, so that with the one to be shown `keep` are left."""
     directory = versions_path(tree, name)
-    older = [match for match in _by_age(_listed(f"{storage.web}/{directory}")) if match[1] != shown]
+    older = [match for match in _by_age(names_in(f"{storage.web}/{directory}")) if match[1] != shown]
     states = list(dict.fromkeys(match[1] for match in older))
     removed = set(states[: max(len(states) - (keep - 1), 0)])
     return [f"{directory}/{match[0]}" for match in older if match[1] in removed]
@@ -75,11 +76,3 @@ def outdated(storage: Storage, tree: Tree, name: NormalizedName, keep: int, show
 
 def _by_age(filenames: Iterable[str]) -> list[re.Match[str]]:
     return sorted(filter(None, map(_STATE.fullmatch, filenames)), key=lambda match: (match[2], match[0]))
-
-
-def _listed(directory: str) -> list[str]:
-    try:
-        with os.scandir(directory) as entries:
-            return [entry.name for entry in entries]
-    except (FileNotFoundError, NotADirectoryError):
-        return []

@@ -16,6 +16,7 @@ _TAIL_BYTES = 64 << 10
 _DIRECTORY_MOST = 8 << 20  # bytes of a central directory: some 80,000 entries
 _END = struct.Struct("<4s4H2LH")  # end of central directory record (PKWARE's APPNOTE, 4.3.16)
 _LOCAL = struct.Struct("<26x2H")  # what follows a local file header: lengths of its name and its extra field
+_EXTRA_MOST = 256  # bytes of a local header's extra field; longer ones are not met with
 _STORED, _DEFLATED = 0, 8
 # A central directory header (4.3.12) of a METADATA at the top: method, sizes, length of the name, offset, name.
 _ENTRY = re.compile(
@@ -55,6 +56,3 @@ def _content(descriptor: int, directory: bytes, limit: int) -> bytes | None:
     if method == _STORED:
         return data
     return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, limit) if method == _DEFLATED else None
-
-
-_EXTRA_MOST = 256  # bytes of a local header's extra field; longer ones are not met with

@@ -76,6 +76,7 @@ class Filters:
         paths = [rule.path for rule in (*settings.project_rules, *settings.file_rules)]
         paths += [rule.path for rule in settings.file_ranges]
         counts = bool(settings.fewest_versions or settings.most_versions)
+        self._has_bounds = counts or settings.largest_project is not None
         # Whether `narrow` wants the legacy JSON document.
         self.needs_document = (
             counts
@@ -96,16 +97,12 @@ class Filters:
         ]
         self._common = _digest(*common) if any(common) else ""
         lists = (settings.allow_releases, settings.pinned_releases, settings.block_releases or None)
-        by_name = (*lists, settings.final_only, settings.exempt if any(self._bounds()) else None)
+        by_name = (*lists, settings.final_only, settings.exempt if self._has_bounds else None)
         is_narrow = bool(self._common) or any(part is not None for part in by_name)
         # Digest of everything that `narrow` goes by; empty if it leaves all as it is.
         self.narrowing = (
             _digest(self._common, *lists, *(sorted(part or ()) for part in by_name[3:])) if is_narrow else ""
         )
-
-    def _bounds(self) -> tuple[int | None, ...]:
-        settings = self._settings
-        return settings.largest_project, settings.fewest_versions, settings.most_versions
 
     @property
     def selects(self) -> bool:
@@ -160,16 +157,17 @@ class Filters:
             own.append(("blocked", self._block_releases[name]))
         if self._drops_prereleases(name):
             own.append("final")
-        if name in settings.exempt and (
-            settings.largest_project is not None or settings.fewest_versions or settings.most_versions
-        ):
+        if self._has_bounds and name in settings.exempt:
             own.append("exempt")
         return _own_digest(self._common, tuple(own)) if own else self._common
 
     def shape(self, base: str, name: NormalizedName) -> str:
         """The settings digest of a project's row: of what shapes every page, and of what narrows this one."""
-        narrowing = self.digest(name)
-        return f"{base}-{narrowing}" if narrowing else base
+        return _joined(base, self.digest(name))
+
+    def shape_of_all(self, base: str) -> str:
+        """The same of the whole mirror: another one if any project's is another."""
+        return _joined(base, self.narrowing)
 
     def _drops_prereleases(self, name: NormalizedName) -> bool:
         final_only = self._settings.final_only
@@ -226,6 +224,10 @@ class Filters:
 
 def _compiled(rule: PatternRule) -> list[re.Pattern[str]]:
     return [re.compile(pattern) for pattern in rule.patterns]
+
+
+def _joined(base: str, narrowing: str) -> str:
+    return f"{base}-{narrowing}" if narrowing else base
 
 
 def _digest(*parts: object) -> str:

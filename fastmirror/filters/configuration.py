@@ -116,9 +116,7 @@ class _Reading:
     def _read_enabled(self) -> tuple[dict[str, str], tuple[Plugin, ...]]:
         """Names of filters, with the place where each is enabled; and those of third parties."""
         entry = self._config.get("plugins", "enabled")
-        lines = entry.lines if entry is not None else ()
-        named = {without_comment(line.text): entry.where(line) for line in lines} if entry is not None else {}
-        named.pop("", None)
+        named = {line.text: entry.where(line) for line in _lines(entry)} if entry is not None else {}
         enabled = {name: where for name, where in named.items() if name in NAMES}
         if where := named.pop("all", None):
             enabled = dict.fromkeys(NAMES, where)
@@ -138,9 +136,9 @@ class _Reading:
 
     def _listed(self, section: str, key: str) -> list[Listed]:
         entry = self._config.get(section, key)
-        lines = entry.lines if entry is not None else ()
-        texts = [(without_comment(line.text), entry.where(line)) for line in lines] if entry is not None else []
-        return [parse_requirement(text, where) for text, where in texts if text]
+        if entry is None:
+            return []
+        return [parse_requirement(line.text, entry.where(line)) for line in _lines(entry)]
 
     def _required(self) -> list[Listed]:
         """What the requirement files list."""
@@ -149,11 +147,8 @@ class _Reading:
             return []
         home = self._config.read("allowlist", "requirements_path", lambda given: given.value, "")
         required: list[Listed] = []
-        for line in entry.lines:
-            text = without_comment(line.text)
-            if not text:
-                continue
-            path = posixpath.join(home, text)
+        for line in _lines(entry):
+            path = posixpath.join(home, line.text)
             for found in self._files.expand(path) if "*" in path else [path]:
                 required += read_requirements(found, self._files, entry.where(line), self._warnings)
         return required
@@ -189,8 +184,7 @@ class _Reading:
 
     def _patterns(self, section: str, key: str) -> tuple[str, ...]:
         entry = self._config.get(section, key)
-        lines = [line._replace(text=without_comment(line.text)) for line in entry.lines] if entry is not None else []
-        return tuple(_pattern(entry, line) for line in lines if line.text) if entry is not None else ()
+        return () if entry is None else tuple(_pattern(entry, line) for line in _lines(entry))
 
     def _final_only(self) -> frozenset[NormalizedName] | None:
         if not self._is_on("prerelease_release"):
@@ -218,7 +212,7 @@ class _Reading:
         if entry is None:
             self._idle("exclude_platform", "[blocklist] platforms is not set")
             return ()
-        tags = [(tag, line) for line in entry.lines for tag in without_comment(line.text).split()]
+        tags = [(tag, line) for line in _lines(entry) for tag in line.text.split()]
         for tag, line in tags:
             if tag.lower() not in platforms.KNOWN:
                 hint = ini.nearest(tag, platforms.KNOWN)
@@ -279,15 +273,13 @@ class _Reading:
         rules = []
         for key in self._config.entries(section):
             *tags, path = key.key.split(":")
-            versions = []
-            for line in key.lines:
-                if text := without_comment(line.text):
-                    versions.append(text)
-                    if parsed(text) is None:
-                        raise key.refused("a version, such as 3.11", line)
-            if not versions:
+            lines = list(_lines(key))
+            for line in lines:
+                if parsed(line.text) is None:
+                    raise key.refused("a version, such as 3.11", line)
+            if not lines:
                 raise key.refused("at least one version: without one, nothing would be kept")
-            rules.append(RangeRule(tuple(path.split(".")), _nulls_match(tags), tuple(versions)))
+            rules.append(RangeRule(tuple(path.split(".")), _nulls_match(tags), tuple(line.text for line in lines)))
         if not rules:
             self._idle(section, f"[{section}] has no keys")
         return tuple(rules)
@@ -307,12 +299,17 @@ class _Reading:
                     self._warnings.append(f"{one.where}: {one.name}: more than a name, ignored: {reason}")
 
 
-def _names(entry: ini.Entry) -> Iterator[NormalizedName]:
+def _lines(entry: ini.Entry) -> Iterator[ini.Line]:
+    """The lines that say something, without their comments."""
     for line in entry.lines:
-        text = without_comment(line.text)
+        if text := without_comment(line.text):
+            yield line if text == line.text else line._replace(text=text)
+
+
+def _names(entry: ini.Entry) -> Iterator[NormalizedName]:
+    for line in _lines(entry):
         try:
-            if text:
-                yield normalize(text)
+            yield normalize(line.text)
         except InvalidName:
             raise entry.refused("a project's name", line) from None
 

@@ -14,6 +14,7 @@ import pytest
 
 from fastmirror import logs
 from fastmirror.errors import StorageError
+from fastmirror.masking import clean, mask
 from fastmirror.settings import LogSettings
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def test_a_traceback_is_for_the_file_and_for_debug(tmp_path: Path) -> None:
     ],
 )
 def test_credentials_in_urls_are_masked_and_nothing_else(raw: str, masked: str) -> None:
-    assert logs.mask(raw) == masked
+    assert mask(raw) == masked
 
 
 def test_no_secret_reaches_the_file_or_a_person(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_text_from_upstream_cannot_forge_a_line_or_speak_to_the_terminal(tmp_pat
 
 
 def test_letters_of_any_language_stay() -> None:
-    assert logs.clean("Grüße, 世界") == "Grüße, 世界"
+    assert clean("Grüße, 世界") == "Grüße, 世界"
 
 
 WRITERS = """
