@@ -15,6 +15,7 @@ from fastmirror.versions import outdated, stage_state, state_paths, state_shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from fastmirror.comparison import Method
     from fastmirror.model import File, Known, Page, StoredFile
     from fastmirror.names import NormalizedName
     from fastmirror.settings import PageSettings, Settings
@@ -33,6 +34,11 @@ class Context(NamedTuple):
     debug: bool  # log in detail
     plan_only: bool  # say what would be fetched; fetch and publish nothing
     fresh: bool = False  # no file and no page was at rest when the run began: none is looked for
+
+    @property
+    def compare(self) -> Method:
+        """How what is at rest is checked; where nothing is to be changed, not even a time, always by its hash."""
+        return "hash" if self.plan_only else self.settings.storage.compare
 
 
 class Staged(NamedTuple):

@@ -109,8 +109,7 @@ class ProjectTask:
         )
 
     def _find_damage(self) -> Checked:
-        compare = "hash" if self._context.plan_only else self._context.settings.storage.compare
-        return check_files(self._bench.storage, self._stored.values(), compare=compare)
+        return check_files(self._bench.storage, self._stored.values(), compare=self._context.compare)
 
     def _take_check(self, checked: Checked) -> None:
         job = self._job

@@ -74,8 +74,7 @@ class Workshop:
 
     def __init__(self, context: Context) -> None:
         settings = context.settings
-        kept = settings.storage
-        storage = Storage(kept.directory, kept.staging, durable=kept.durability, sets_modes=kept.manage_permissions)
+        storage = Storage.of(settings.storage)
         if not context.plan_only:
             storage.open_desk()
         self.transport = open_transport(settings)
@@ -87,11 +86,11 @@ class Workshop:
             storage,
             self._side,
             Fetcher(
-                Desk(self.lanes, storage, self._side), settings.upstream, fresh=context.fresh, compare=kept.compare
+                Desk(self.lanes, storage, self._side), settings.upstream, fresh=context.fresh, compare=context.compare
             ),
             LegacyApi(),
             Filters(settings.filters),
-            LegacyNames(storage, context.tree) if kept.clean_legacy_names else None,
+            LegacyNames(storage, context.tree) if settings.storage.clean_legacy_names else None,
         )
         self._queue: deque[Job] = deque()
         self._answers: list[Answer] = []
@@ -163,10 +162,9 @@ class _FilesTask:
 
     def _check(self) -> None:
         bench, found = self._bench, [Checked()]
-        compare = bench.context.settings.storage.compare
 
         def check() -> None:
-            found[0] = check_files(bench.storage, self._job.check, compare=compare)
+            found[0] = check_files(bench.storage, self._job.check, compare=bench.context.compare)
 
         def answer() -> None:
             self._answer(FilesOutcome(self._job.name, self._job.piece, Brought(checked=found[0])))

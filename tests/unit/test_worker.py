@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -13,10 +14,11 @@ import pytest
 from pypi_simple import ProjectPage
 
 from fastmirror.layout import Layout, Tree
-from fastmirror.model import Known, Outcome, ProjectJob
+from fastmirror.model import Known, Outcome, ProjectJob, StoredFile
 from fastmirror.names import NormalizedName
-from fastmirror.packing import unpack_files
+from fastmirror.packing import pack_files, unpack_files
 from fastmirror.pages import Context
+from fastmirror.planner import PIECE_BYTES
 from fastmirror.settings_file import parse_settings
 from fastmirror.storage import Storage
 from fastmirror.upstream import Dialect
@@ -337,3 +339,24 @@ def test_a_disk_that_refuses_is_an_outcome_and_no_error(bench, index, where, siz
     assert outcome.status in {"partial", "failed"}
     assert "storage: " in outcome.reason
     assert bench.published.keys() <= {"packages"}
+
+
+@pytest.mark.parametrize("size", [5, PIECE_BYTES], ids=["whole", "in pieces"])
+def test_a_check_that_is_to_change_nothing_gives_no_file_its_time(tmp_path: Path, index: FakeIndex, size: int) -> None:
+    bench = Bench(tmp_path, index, "curl")
+    storage = replace(bench.context.settings.storage, compare="stat")
+    context = bench.context._replace(settings=replace(bench.context.settings, storage=storage), plan_only=True)
+    files = []
+    for name, length in (("six-1.0.tar.gz", 5), ("six-2.0.tar.gz", size)):
+        path = Path(bench.storage.web, "packages", name)
+        with path.open("wb") as stream:
+            stream.truncate(length)
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        files.append(StoredFile(f"packages/{name}", length, sha256, 1e9, None))
+    before = {path: path.stat().st_mtime_ns for path in Path(bench.storage.web, "packages").iterdir()}
+    row = Known(1, "", "", "", "", pack_files(files), "published", 0)
+    (outcome,) = run_inline(context, [job(known=row, check=True)])
+    assert (outcome.status, outcome.reason) == ("intact", "")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    bench.storage.close()
