@@ -44,15 +44,14 @@ def damaged_index(state: State, storage: Storage, formats: Iterable[PageFormat])
     """Paths of the root index that do not hold what was last written there."""
     damaged = []
     for page_format in formats:
-        is_json = page_format is PageFormat.JSON
-        digest = state.get("index_json" if is_json else "index_html")
-        for form in (page_format,) if is_json else (PageFormat.HTML, PageFormat.V1_HTML):
-            try:
-                body = storage.read(index_path(form))
-            except OSError:
-                body = None
-            if body is None or (digest and xxhash.xxh3_128_hexdigest(body) != digest):
-                damaged.append(index_path(form))
+        path = index_path(page_format)
+        digest = state.get("index_json" if page_format is PageFormat.JSON else "index_html")
+        try:
+            body = storage.read(path)
+        except OSError:
+            body = None
+        if body is None or (digest and xxhash.xxh3_128_hexdigest(body) != digest):
+            damaged.append(path)
     return tuple(damaged)
 
 

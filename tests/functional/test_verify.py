@@ -191,7 +191,7 @@ def test_a_root_index_that_is_not_what_was_written_is_written_anew(filled: Mirro
     (filled.web / "simple/index.html").unlink()
     looked = verify(filled, "--dry-run")
     assert looked.status == 1
-    assert "root index: is to be written anew" in looked.stdout
+    assert "root index: is to be written anew: simple/index.html, simple/index.v1_json\n" in looked.stdout
     result = verify(filled)
     assert result.status == 0
     assert path.read_bytes() == good
