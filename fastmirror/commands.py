@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,8 +31,11 @@ from fastmirror.face import (
 from fastmirror.progress import open_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fastmirror.layout import Tree
     from fastmirror.mirror import RunOptions
+    from fastmirror.progress import Progress
     from fastmirror.settings import Settings
 
 __all__ = ["app"]
@@ -68,7 +72,6 @@ def mirror(
     ] = None,
 ) -> int:
     """Bring the mirror up to date with its upstream: one run."""
-    from fastmirror.interval import parse_hours, parse_interval, run_every
     from fastmirror.mirror import RunOptions
 
     options = RunOptions(
@@ -97,6 +100,8 @@ def mirror(
         return one_round()
     if dry_run:
         raise SettingsError("--dry-run: is not for --every")
+    from fastmirror.interval import parse_hours, parse_interval, run_every
+
     interval_s, hours_of_day = parse_interval(every), None if hours is None else parse_hours(hours)
     load()  # what was just written, or cannot be used, is for a person to look at before any round
     return run_every(interval_s, hours_of_day, lambda: status_of(one_round))
@@ -237,17 +242,24 @@ def _run(context: typer.Context, settings: Settings, options: RunOptions) -> int
     from fastmirror import reports
     from fastmirror.mirror import run_mirror
 
+    with at_work(context, settings) as progress:
+        summary = run_mirror(settings, options, progress)
+    show(reports.summary_text(summary))
+    return summary.exit_status
+
+
+@contextmanager
+def at_work(context: typer.Context, settings: Settings) -> Iterator[Progress]:
+    """The log and the progress of a command that works on the mirror; the modes of what it makes are as set."""
     if settings.storage.manage_permissions:
         os.umask(0o022)
     progress = open_progress(sys.stderr)
     try:
         logs.set_up(settings.storage.directory, settings.log, debug=context.obj.debug, emit=progress.note)
         warn(settings)
-        summary = run_mirror(settings, options, progress)
+        yield progress
     finally:
         progress.close()
-    show(reports.summary_text(summary))
-    return summary.exit_status
 
 
 def _plan(settings: Settings, options: RunOptions, *, with_files: bool, as_json: bool) -> int:

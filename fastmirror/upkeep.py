@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
 import typer
 
 from fastmirror import logs
-from fastmirror.commands import app, require_mirror, warn
+from fastmirror.commands import app, at_work, require_mirror, warn
 from fastmirror.configuration import project_names
 from fastmirror.face import Directory, Master, Sets, answering, load_settings, show
-from fastmirror.progress import open_progress
 
 __all__ = ["app"]
 
@@ -49,14 +47,8 @@ def verify(
     from fastmirror.verify import VerifyOptions, verify_mirror
 
     options = VerifyOptions(delete, dry_run, json_update, workers, context.obj.debug)
-    os.umask(0o022)
-    progress = open_progress(sys.stderr)
-    try:
-        logs.set_up(settings.storage.directory, settings.log, debug=context.obj.debug, emit=progress.note)
-        warn(settings)
+    with at_work(context, settings) as progress:
         verification = verify_mirror(settings, options, progress)
-    finally:
-        progress.close()
     show(reports.verification_text(verification, delete=delete))
     return verification.exit_status
 

@@ -518,11 +518,16 @@ def test_modes_are_ours_or_the_umasks(
     mirror: Mirror, index: FakeIndex, manages: str, file_mode: int, mode: int
 ) -> None:
     wheel = index.add_file("six", WHEEL, content=b"x" * (3 << 20), metadata=METADATA)
-    succeed(mirror.run(set={"storage-filesystem-manage-permissions": manages, "json": "true", "layout": "flat"}))
+    settings = {"storage-filesystem-manage-permissions": manages, "json": "true", "layout": "flat"}
+    succeed(mirror.run(set=settings))
     directories = modes(mirror)["directories"]
     assert modes(mirror)["files"] == {file_mode}
     assert mode in directories
     (path,) = (mirror.web / "packages").rglob(WHEEL)
+    for below in (mirror.web / "packages").iterdir():
+        shutil.rmtree(below)
+    assert mirror.run(command="verify", set=settings).status == 0  # which fetches it again
+    assert modes(mirror) == {"files": {file_mode}, "directories": directories}
     assert wheel.mtime is not None
     assert abs(path.stat().st_mtime - wheel.mtime) < 1e-5
 
