@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import logging.config
 import os
 import sys
 import time
@@ -189,9 +188,11 @@ def _configure(path: str) -> tuple[_Target, ...]:
     for logger in loggers:
         logger.setLevel(logging.NOTSET)
         logger.propagate = True
+    from logging.config import fileConfig  # takes its time, and few ask for it
+
     try:
         Path(path).read_bytes()
-        logging.config.fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
+        fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
     except Exception as error:  # whatever its handlers' classes raise
         reason = (
             error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {' '.join(str(error).split())}"
