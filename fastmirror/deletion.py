@@ -18,8 +18,9 @@ from fastmirror.run import Parts, open_parts
 from fastmirror.tree import state_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from fastmirror.model import Known
     from fastmirror.names import NormalizedName
     from fastmirror.settings import Settings
 
@@ -48,17 +49,20 @@ def delete_projects(settings: Settings, names: Sequence[NormalizedName], *, dry_
     with hold_lock(directory) as lock:
         parts = open_parts(settings, lock, writes=not dry_run)
         try:
-            deletion = _look(parts, names, dry_run)
+            known = parts.state.known(names)
+            deletion = _look(parts, names, known, dry_run)
             if not dry_run:
-                _delete(parts, names, deletion)
+                _delete(parts, names, known)
+                _LOG.info("deleted by command: %s", ", ".join(deletion.held) or "nothing")
             return deletion
         finally:
             parts.storage.close()
             parts.state.close()
 
 
-def _look(parts: Parts, names: Sequence[NormalizedName], dry_run: bool) -> Deletion:
-    known = parts.state.known(names)
+def _look(
+    parts: Parts, names: Sequence[NormalizedName], known: Mapping[NormalizedName, Known], dry_run: bool
+) -> Deletion:
     paths: list[str] = []
     size = 0
     for name in names:
@@ -77,9 +81,8 @@ def _look(parts: Parts, names: Sequence[NormalizedName], dry_run: bool) -> Delet
     )
 
 
-def _delete(parts: Parts, names: Sequence[NormalizedName], deletion: Deletion) -> None:
+def _delete(parts: Parts, names: Sequence[NormalizedName], known: Mapping[NormalizedName, Known]) -> None:
     state, storage, started = parts.state, parts.storage, time.time()
-    known = state.known(names)
     files = [(path, name) for name in known for path in paths_of(unpack_files(known[name].files))]
     with state.transaction():
         state.put({"clean": "0"})
@@ -97,4 +100,3 @@ def _delete(parts: Parts, names: Sequence[NormalizedName], deletion: Deletion) -
     if parts.clean:
         with state.transaction():
             state.put({"clean": "1"})
-    _LOG.info("deleted by command: %s", ", ".join(deletion.held) or "nothing")
