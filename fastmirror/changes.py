@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fastmirror.errors import StorageError
 from fastmirror.packing import paths_of, unpack_files
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def write_diff(state: State, storage: Storage, settings: RunSettings, started: f
     """Put the lists into place, of what was written and of what was removed; where the run has finished, begin anew.
 
     Absolute paths, one a line, the last without an end, as bandersnatch writes them; removals stand in a file
-    of their own, ``<diff-file>.deleted``. Raises OSError if they cannot be written: then the next run lists all.
+    of their own, ``<diff-file>.deleted``. Raises StorageError if they cannot be written: then the next run lists all.
     """
     if settings.diff_file is None:
         return
@@ -71,13 +72,16 @@ def write_diff(state: State, storage: Storage, settings: RunSettings, started: f
         path = os.path.join(path, _DEFAULT_NAME)
     if settings.diff_with_epoch:
         path += f"-{int(started)}"
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    for removed, name in ((0, path), (1, f"{path}.deleted")):
-        _put(name, (f"{storage.web}/{noted}" for noted in _noted(state, removed)))
-    if finished:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        for removed, name in ((0, path), (1, f"{path}.deleted")):
+            _put(name, (f"{storage.web}/{noted}" for noted in _noted(state, removed)))
         _flush_directory(os.path.dirname(path))
+    except OSError as error:
+        raise StorageError(f"diff-file: {error}") from error
+    if finished:
         with state.transaction():
-            state.change("delete from change where removed in (?, 1)", [(0,)])
+            state.change("delete from change", [()])
 
 
 def _noted(state: State, removed: int) -> Iterator[str]:

@@ -235,8 +235,8 @@ class _Run(Run):
             self._wind_up()
         try:
             write_diff(self._state, self._storage, self._settings.run, self._started, finished=exit_status in _FINISHED)
-        except OSError as failure:
-            exit_status, error = StorageError.exit_status, f"diff-file: {failure}"
+        except StorageError as failure:
+            exit_status, error = failure.exit_status, str(failure)
         due = {failing.name: failing.next_try for failing in self._state.failing(FAILURES_TOLD)}
         summary = counts.sum_up(seconds, exit_status, error, self._serial, due)
         kept = summary._asdict()

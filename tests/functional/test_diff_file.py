@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,19 @@ def test_a_list_that_cannot_be_written_is_a_storage_failure_and_nothing_of_it_is
     diff.parent.unlink()
     assert mirror.run().status == 0
     assert lines(diff) == held(mirror)
+
+
+def test_neither_is_one_that_a_deletion_cannot_write(mirror: Mirror, diff: Path):
+    mirror.run()
+    before = held(mirror)
+    shutil.rmtree(diff.parent)
+    diff.parent.write_text("in the way")
+    result = mirror.run("six", command="delete")
+    assert result.status == 6
+    assert "diff-file: " in result.stderr
+    diff.parent.unlink()
+    assert mirror.run().status == 0
+    assert lines(diff.with_name("diff.deleted")) == before - held(mirror)
 
 
 def test_a_directory_gets_a_list_of_bandersnatchs_name_and_an_epoch_where_asked(mirror: Mirror, diff: Path):
