@@ -138,7 +138,22 @@ class Discovery:
         digest = xxhash.xxh3_128_hexdigest(reply.body)
         return Root(reply, dialect, digest, is_new=digest != applied.get("root_digest"))
 
-    def plan_root(self, root: Root, *, trust_cache: bool) -> Found:
+    def plan(
+        self, chosen: Wanted, root: Root | None, *, trust_cache: bool, check_id: int | None, retry_failed: bool
+    ) -> Found:
+        """All that a run has to do about the chosen projects; `root` is None where they need none.
+
+        `check_id` is that of the --force-check under way, if there is one.
+        """
+        found = self._plan_names(chosen) if root is None else self._plan_root(root, trust_cache=trust_cache)
+        if root is not None and chosen.by_command:
+            found = found.narrowed_to(chosen.names or frozenset())
+        if check_id is not None:
+            found = self._with_everything(found, chosen, check_id=check_id)
+        found = self._with_unwanted(self._with_reshaped(found, chosen), chosen)
+        return self._with_retries(found, chosen, retry_failed=retry_failed)
+
+    def _plan_root(self, root: Root, *, trust_cache: bool) -> Found:
         """Compare what upstream lists with what the state holds."""
         if not root.is_new:
             serial = self._state.get("root_serial") if self._state else None
@@ -165,7 +180,7 @@ class Discovery:
         remove = [name for name in plan.remove if name not in denied]
         return Found(plan.update, remove, index.serial, 0, sorted(denied))
 
-    def with_everything(self, found: Found, chosen: Wanted, *, check_id: int) -> Found:
+    def _with_everything(self, found: Found, chosen: Wanted, *, check_id: int) -> Found:
         """Add every project that is held, for a forced check; `check_id` leaves out what it has seen already."""
         if self._state is None:
             return found
@@ -187,14 +202,14 @@ class Discovery:
         checked = {name for name, _ in self._state.every_serial()}.difference(unchecked)
         return found._replace(update={name: serial for name, serial in found.update.items() if name not in checked})
 
-    def with_unwanted(self, found: Found, chosen: Wanted) -> Found:
+    def _with_unwanted(self, found: Found, chosen: Wanted) -> Found:
         """Deny what was deleted by command and is held all the same: that deletion was cut off."""
         if self._state is None or not self._unwanted or chosen.by_command:
             return found
         left = self._state.serials(self._unwanted - found.touched)
         return found._replace(denied=[*found.denied, *left])
 
-    def with_reshaped(self, found: Found, chosen: Wanted) -> Found:
+    def _with_reshaped(self, found: Found, chosen: Wanted) -> Found:
         """Add the projects that are held in another shape than the settings and filters now give them."""
         if self._state is None or self._state.get("settings") in (None, self.shape):
             return found
@@ -221,7 +236,7 @@ class Discovery:
             return projects
         return {name: serial for name, serial in projects.items() if self._selects(name)}
 
-    def plan_names(self, chosen: Wanted) -> Found:
+    def _plan_names(self, chosen: Wanted) -> Found:
         """Ask for each of these, whatever upstream's serials are."""
         names = (chosen.names or frozenset()) - self._unwanted
         denied: list[NormalizedName] = []
@@ -229,7 +244,7 @@ class Discovery:
             denied = [name for name, _ in self._state.every_serial() if name not in names]
         return Found(dict.fromkeys(sorted(names)), [], None, 0, denied)
 
-    def with_retries(self, found: Found, chosen: Wanted, *, retry_failed: bool) -> Found:
+    def _with_retries(self, found: Found, chosen: Wanted, *, retry_failed: bool) -> Found:
         """Add the failed projects whose time has come, and leave out those whose time has not.
 
         A new serial is tried at once, and so is what was named on the command line.

@@ -84,19 +84,13 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
         chosen = wanted(filters, options.projects, state)
         discovery = Discovery(settings, filters, state, session, storage.own, digest)
         trust_cache = state is not None and state.get("clean") == "1"
-        root = None
-        if chosen.needs_root:
-            root = discovery.fetch_root(trust_cache=trust_cache)
-            found = discovery.plan_root(root, trust_cache=trust_cache)
-            if chosen.by_command:
-                found = found.narrowed_to(chosen.names or frozenset())
-        else:
-            found = discovery.plan_names(chosen)
+        root = discovery.fetch_root(trust_cache=trust_cache) if chosen.needs_root else None
+        check_id = None
         if options.force_check:
-            begun = (state.get("force_check_run") if state is not None else None) or 0
-            found = discovery.with_everything(found, chosen, check_id=int(begun))
-        found = discovery.with_unwanted(discovery.with_reshaped(found, chosen), chosen)
-        found = discovery.with_retries(found, chosen, retry_failed=options.retry_failed)
+            check_id = int((state.get("force_check_run") if state is not None else None) or 0)
+        found = discovery.plan(
+            chosen, root, trust_cache=trust_cache, check_id=check_id, retry_failed=options.retry_failed
+        )
         files, size, failed = None, None, 0
         if with_files:
             dialect = root.dialect if root is not None else discovery.dialect()

@@ -99,20 +99,13 @@ class _Run(Run):
         discovery = Discovery(
             self._settings, self._filters, self._state, self._session, self._storage.own, self._settings_digest
         )
-        root, found = None, None
-        if chosen.needs_root:
-            root = discovery.fetch_root(trust_cache=trust_cache)
-            if root.is_new:
-                self._execution.open(len(chosen.names) if chosen.names else None)
-            found = discovery.plan_root(root, trust_cache=trust_cache)
-        if found is None:
-            found = discovery.plan_names(chosen)
-        elif chosen.by_command:
-            found = found.narrowed_to(chosen.names or frozenset())
-        if options.force_check:
-            found = discovery.with_everything(found, chosen, check_id=self._check_id)
-        found = discovery.with_unwanted(discovery.with_reshaped(found, chosen), chosen)
-        found = discovery.with_retries(found, chosen, retry_failed=options.retry_failed)
+        root = discovery.fetch_root(trust_cache=trust_cache) if chosen.needs_root else None
+        if root is not None and root.is_new:
+            self._execution.open(len(chosen.names) if chosen.names else None)
+        check_id = self._check_id if options.force_check else None
+        found = discovery.plan(
+            chosen, root, trust_cache=trust_cache, check_id=check_id, retry_failed=options.retry_failed
+        )
         self._serial = found.serial
         settle(self._state, self._storage, clean=self._clean)
         if found.update or found.remove or found.denied:
