@@ -131,3 +131,10 @@ def mirror(tmp_path: Path, index: FakeIndex) -> Iterator[Mirror]:
     mirror = Mirror(home, index.url)
     yield mirror
     mirror.close()
+
+
+@pytest.fixture(params=["hashed", "flat"])
+def each_layout(request: pytest.FixtureRequest, mirror: Mirror) -> Mirror:
+    """The same in one layout and in the other."""
+    mirror.settings["layout"] = request.param
+    return mirror

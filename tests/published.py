@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from fastmirror.layout import Layout, PageFormat, Tree, page_path
 from fastmirror.names import normalize
+from tests.tree import check_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from tests.conftest import Mirror
+    from tests.conftest import Mirror, Result
+    from tests.fakes.index import FakeIndex
 
 _MOVED_TO, _DELETED = 0x80, 0x200
 
@@ -48,6 +50,39 @@ def root(mirror: Mirror) -> dict[str, Any]:
         "serial": document["meta"].get("_last-serial"),
         "projects": {entry["name"]: entry.get("_last-serial") for entry in document["projects"]},
     }
+
+
+def last_run(mirror: Mirror) -> dict[str, int]:
+    """What status says of the last run."""
+    found: dict[str, int] = json.loads(mirror.run("--json", command="status").stdout)["last_run"]
+    return found
+
+
+def succeed(result: Result) -> None:
+    """Nothing failed, and there was nothing to warn of."""
+    assert (result.status, result.stderr) == (0, "")
+
+
+def problems(mirror: Mirror, index: FakeIndex, **expected: Any) -> list[str]:
+    """What check_tree finds in a mirror, which is to be as its settings say."""
+    tree = tree_of(mirror)
+    layout: Any = str(tree.layout)
+    return check_tree(mirror.web, layout, index, hash_index=tree.hash_index, **expected)
+
+
+def at_rest(mirror: Mirror, filename: str) -> Path:
+    """Where a file lies."""
+    (path,) = (mirror.web / "packages").rglob(filename)
+    return path
+
+
+def spoil(path: Path) -> None:
+    """One bit turns; size and times stay: nothing but a hash can tell."""
+    facts = path.stat()
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(bytes(body))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
 def stored(mirror: Mirror) -> set[str]:

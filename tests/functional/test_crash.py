@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import end_group
 from tests.fakes.faults import Fault
 from tests.processes import group_lives, is_locked, lives, owner_of, until, workers_of
+from tests.published import stored
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
@@ -33,11 +34,6 @@ def mirror(mirror: Mirror) -> Mirror:
     """With so much patience that what a gate holds is not asked for again."""
     mirror.settings["timeout"] = "60"
     return mirror
-
-
-def stored(mirror: Mirror) -> set[str]:
-    """Names of the files that stand under their final names."""
-    return {path.name for path in (mirror.web / "packages").rglob("*") if path.is_file()}
 
 
 def pages(mirror: Mirror) -> set[str]:

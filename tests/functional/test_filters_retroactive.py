@@ -11,13 +11,13 @@ import pytest
 from tests.conftest import end_group
 from tests.fakes import faults
 from tests.processes import group_lives, until
-from tests.published import filenames, page_file, root, stamps, stored, written
+from tests.published import filenames, page_file, root, stamps, stored, succeed, written
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from tests.conftest import Mirror, Result
+    from tests.conftest import Mirror
     from tests.fakes.index import FakeIndex
 
 AT_ONCE = {"delete-grace": "0"}
@@ -27,10 +27,6 @@ MANY = [f"name-{number}" for number in range(501)]  # too many to be asked for o
 def fill(index: FakeIndex, *names: str) -> None:
     for name in names:
         index.add_file(name, f"{name}-1.0-py3-none-any.whl", metadata=b"Metadata-Version: 2.1\n")
-
-
-def succeed(result: Result) -> None:
-    assert (result.status, result.stderr) == (0, "")
 
 
 def allow(mirror: Mirror, *names: str) -> None:

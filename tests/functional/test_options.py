@@ -15,30 +15,20 @@ from fastmirror.layout import PageFormat, bucket
 from tests.fakes import faults
 from tests.fakes.oddities import fill_with_oddities
 from tests.functional.test_serving import SERVERS
-from tests.published import filenames, page, page_file, root, stamps, stored, tree_of, written
+from tests.published import at_rest, filenames, page, page_file, root, spoil, stamps, stored, succeed, tree_of, written
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Mirror, Result
+    from tests.conftest import Mirror
     from tests.fakes.index import FakeIndex
 
 WHEEL = "six-1.0-py3-none-any.whl"
 METADATA = b"Metadata-Version: 2.1\nName: six\nVersion: 1.0\n"
 FILE_HOST = "https://files.example"
 STATE = re.compile(r"index_(\d+)_\d{4}-\d\d-\d\dT\d{6}\.\d{6}Z\.(?:html|v1_html|v1_json)")
-
-
-@pytest.fixture(params=["hashed", "flat"])
-def each_layout(request: pytest.FixtureRequest, mirror: Mirror) -> Mirror:
-    mirror.settings["layout"] = request.param
-    return mirror
-
-
-def succeed(result: Result) -> None:
-    assert (result.status, result.stderr) == (0, "")
 
 
 def documents(mirror: Mirror, name: str) -> list[Path]:
@@ -535,22 +525,13 @@ def test_modes_are_ours_or_the_umasks(
 # compare-method
 
 
-def spoil(mirror: Mirror, filename: str) -> Path:
-    """Other bytes, of the same size and time."""
-    (path,) = (mirror.web / "packages").rglob(filename)
-    status = path.stat()
-    path.write_bytes(bytes(status.st_size))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    return path
-
-
 @pytest.mark.parametrize(("method", "fetched"), [("hash", 1), ("stat", 0)])
 def test_a_forced_check_goes_by_bytes_or_by_size_and_time(
     mirror: Mirror, index: FakeIndex, method: str, fetched: int
 ) -> None:
     index.add_file("six", WHEEL, metadata=METADATA)
     succeed(mirror.run())
-    spoil(mirror, WHEEL)
+    spoil(at_rest(mirror, WHEEL))
     index.clear_requests()
     succeed(mirror.run("--force-check", set={"compare-method": method}))
     assert len(index.paths("/packages/")) == fetched
@@ -560,9 +541,10 @@ def test_by_stat_a_file_of_another_time_is_hashed_and_given_its_time(mirror: Mir
     wheel = index.add_file("six", WHEEL, metadata=METADATA)
     sdist = index.add_file("six", "six-1.0.tar.gz")
     succeed(mirror.run())
-    (path,) = (mirror.web / "packages").rglob(WHEEL)
+    path, spoilt = at_rest(mirror, WHEEL), at_rest(mirror, sdist.filename)
+    spoil(spoilt)
     os.utime(path, (0, 0))
-    os.utime(spoil(mirror, sdist.filename), (0, 0))
+    os.utime(spoilt, (0, 0))
     index.clear_requests()
     succeed(mirror.run("--force-check", set={"compare-method": "stat"}))
     assert index.paths("/packages/") == [sdist.path]
@@ -576,7 +558,7 @@ def test_a_file_that_no_row_covers_is_taken_without_a_transfer(mirror: Mirror, i
     succeed(mirror.run())
     shutil.rmtree(mirror.directory / ".fastmirror")
     if method == "stat":
-        spoil(mirror, WHEEL)
+        spoil(at_rest(mirror, WHEEL))
     index.clear_requests()
     mirror.run(set={"compare-method": method, "layout": "hashed"})
     assert [path for path in index.paths("/packages/") if not path.endswith(".metadata")] == []

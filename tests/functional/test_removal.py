@@ -11,34 +11,31 @@ import pytest
 from tests.conftest import end_group
 from tests.fakes import faults
 from tests.processes import group_lives, until
-from tests.published import Watch, filenames, page, page_file, root, stamps, stored, written
+from tests.published import (
+    Watch,
+    filenames,
+    last_run,
+    page,
+    page_file,
+    problems,
+    root,
+    stamps,
+    stored,
+    succeed,
+    written,
+)
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
     from typing import Any
 
-    from tests.conftest import Mirror, Result
+    from tests.conftest import Mirror
     from tests.fakes.index import FakeIndex
     from tests.fakes.pages import Dialect
 
 METADATA = b"Metadata-Version: 2.1\n"
 AT_ONCE = {"delete-grace": "0"}
-
-
-@pytest.fixture(params=["hashed", "flat"])
-def each_layout(request: pytest.FixtureRequest, mirror: Mirror) -> Mirror:
-    mirror.settings["layout"] = request.param
-    return mirror
-
-
-def problems(mirror: Mirror, index: FakeIndex, *, absent: Collection[str] = (), leftovers: bool = False) -> list[str]:
-    layout: Any = mirror.settings.get("layout", "hashed")
-    return check_tree(mirror.web, layout, index, leftovers=leftovers, absent=absent)
-
-
-def succeed(result: Result) -> None:
-    assert (result.status, result.stderr) == (0, "")
 
 
 def fill(index: FakeIndex, *names: str) -> None:
@@ -55,11 +52,6 @@ def leave_out(*names: str) -> Callable[[dict[str, Any]], None]:
             document["meta"]["_last-serial"] += 1
 
     return change
-
-
-def last_run(mirror: Mirror) -> dict[str, int]:
-    found: dict[str, int] = json.loads(mirror.run("--json", command="status").stdout)["last_run"]
-    return found
 
 
 def kept_aside(mirror: Mirror) -> set[str]:

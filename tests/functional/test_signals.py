@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import Result, end_group
 from tests.fakes import faults
 from tests.processes import group_lives, is_locked, until, workers_of
+from tests.published import stored
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
@@ -39,10 +40,6 @@ def some_projects(index: FakeIndex, count: int = 8) -> None:
     for number in range(count):
         for minor in range(2):
             index.add_file(f"project-{number}", f"project_{number}-1.{minor}-py3-none-any.whl", metadata=b"Name: x\n")
-
-
-def stored(mirror: Mirror) -> set[str]:
-    return {path.name for path in (mirror.web / "packages").rglob("*") if path.is_file()}
 
 
 def listed(mirror: Mirror) -> set[str]:

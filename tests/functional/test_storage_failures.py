@@ -16,6 +16,7 @@ import pytest
 
 from fastmirror.layout import bucket
 from tests.processes import until
+from tests.published import stored
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
@@ -48,10 +49,6 @@ def disk(mirror: Mirror) -> Iterator[Disk]:
     finally:
         mirror.close()
         subprocess.run(["umount", "--lazy", directory], check=True)
-
-
-def stored(mirror: Mirror) -> set[str]:
-    return {path.name for path in (mirror.web / "packages").rglob("*") if path.is_file()}
 
 
 def assert_told_full(result: Result) -> None:

@@ -12,11 +12,10 @@ import pytest
 from fastmirror.layout import PageFormat
 from tests.fakes import faults
 from tests.fakes.oddities import REASON, fill_with_oddities
-from tests.published import filenames, page, page_file, root, stamps, stored, written
-from tests.tree import check_tree
+from tests.published import filenames, last_run, page, page_file, problems, root, stamps, stored, succeed, written
 
 if TYPE_CHECKING:
-    from tests.conftest import Mirror, Result
+    from tests.conftest import Mirror
     from tests.fakes.index import FakeIndex
 
 TREES = {
@@ -30,15 +29,6 @@ TREES = {
 def each_tree(request: pytest.FixtureRequest, mirror: Mirror) -> Mirror:
     mirror.settings.update(TREES[request.param])
     return mirror
-
-
-def problems(mirror: Mirror, index: FakeIndex, **expected: object) -> list[str]:
-    layout = mirror.settings.get("layout", "hashed")
-    return check_tree(mirror.web, layout, index, hash_index="hash-index" in mirror.settings, **expected)  # type: ignore[arg-type]
-
-
-def succeed(result: Result) -> None:
-    assert (result.status, result.stderr) == (0, "")
 
 
 def run_again(mirror: Mirror, index: FakeIndex, *arguments: str) -> tuple[list[str], set[str]]:
@@ -334,11 +324,6 @@ def plan(mirror: Mirror, *arguments: str) -> dict[str, object]:
     result = mirror.run("--json", *arguments, command="plan")
     succeed(result)
     found: dict[str, object] = json.loads(result.stdout)
-    return found
-
-
-def last_run(mirror: Mirror) -> dict[str, int]:
-    found: dict[str, int] = json.loads(mirror.run("--json", command="status").stdout)["last_run"]
     return found
 
 

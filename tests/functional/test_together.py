@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import signal
 import sqlite3
@@ -17,6 +16,7 @@ import pytest
 from tests.conftest import end_group
 from tests.fakes import faults
 from tests.processes import group_lives, until
+from tests.published import spoil
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
@@ -314,14 +314,6 @@ def some_projects(index: FakeIndex, count: int) -> None:
         for minor in range(2):
             name = f"project_{number}-1.{minor}-py3-none-any.whl"
             index.add_file(f"project-{number}", name, content=b"%d" % number * 900, metadata=b"Name: %d\n" % number)
-
-
-def spoil(path: Path) -> None:
-    """Other bytes, the same size and time: nothing but a hash can tell."""
-    status = path.stat()
-    path.write_bytes(b"?" * status.st_size)
-
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @both_layouts

@@ -14,29 +14,18 @@ from tests.fakes import faults
 from tests.fakes.index import FakeIndex
 from tests.fakes.oddities import fill_with_oddities
 from tests.nginx import Nginx, free_port, running_nginx
-from tests.published import filenames, page, page_file, root, stamps, stored, written
-from tests.tree import check_tree
+from tests.published import filenames, page, page_file, problems, root, stamps, stored, succeed, written
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from tests.conftest import Result
     from tests.fakes.pages import Dialect
     from tests.fakes.wire import Record
 
 METADATA = b"Metadata-Version: 2.1\n"
 WHEEL = "six-1.0-py3-none-any.whl"
 PASSWORD = "hunter2+ä"
-
-
-def problems(mirror: Mirror, index: FakeIndex, *, absent: Collection[str] = ()) -> list[str]:
-    layout: Any = mirror.settings.get("layout", "hashed")
-    return check_tree(mirror.web, layout, index, absent=absent)
-
-
-def succeed(result: Result) -> None:
-    assert (result.status, result.stderr) == (0, "")
 
 
 def entry_of(mirror: Mirror, project: str, filename: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 from contextlib import closing
@@ -13,8 +12,7 @@ import pytest
 from fastmirror.layout import PageFormat
 from tests.fakes import faults
 from tests.processes import until
-from tests.published import filenames, page_file, root, stamps, stored, written
-from tests.tree import check_tree
+from tests.published import at_rest, filenames, page_file, problems, root, spoil, stamps, stored, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,25 +46,6 @@ def filled(request: pytest.FixtureRequest, mirror: Mirror, index: FakeIndex) -> 
 
 def verify(mirror: Mirror, *arguments: str, **more: Any) -> Result:
     return mirror.run(*arguments, command="verify", **more)
-
-
-def at_rest(mirror: Mirror, filename: str) -> Path:
-    (path,) = (mirror.web / "packages").rglob(filename)
-    return path
-
-
-def rot(path: Path) -> None:
-    """One bit of it turns; size and times stay."""
-    facts = path.stat()
-    body = bytearray(path.read_bytes())
-    body[len(body) // 2] ^= 1
-    path.write_bytes(bytes(body))
-    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-
-
-def problems(mirror: Mirror, index: FakeIndex, **more: Any) -> list[str]:
-    layout: Any = mirror.settings.get("layout", "hashed")
-    return check_tree(mirror.web, layout, index, **more)
 
 
 def change_state(mirror: Mirror, statement: str, *values: object) -> None:
@@ -134,7 +113,7 @@ def test_without_a_state_there_is_nothing_to_verify(mirror: Mirror) -> None:
 def test_a_bit_that_turned_in_a_file_is_found_and_repaired(each_layout: Mirror, index: FakeIndex) -> None:
     file = at_rest(each_layout, "six-1.0.tar.gz")
     good = file.read_bytes()
-    rot(file)
+    spoil(file)
     result = verify(each_layout)
     assert result.status == 0
     assert file.read_bytes() == good
@@ -145,7 +124,7 @@ def test_a_bit_that_turned_in_a_file_is_found_and_repaired(each_layout: Mirror, 
 
 
 def test_a_bit_that_turned_in_a_core_metadata_file_is_found_and_repaired(each_layout: Mirror, index: FakeIndex) -> None:
-    rot(at_rest(each_layout, f"{WHEEL}.metadata"))
+    spoil(at_rest(each_layout, f"{WHEEL}.metadata"))
     assert verify(each_layout).status == 0
     assert at_rest(each_layout, f"{WHEEL}.metadata").read_bytes() == METADATA
     assert [path.rpartition("/")[2] for path in index.paths("/packages/")] == [f"{WHEEL}.metadata"]
@@ -165,7 +144,7 @@ def test_a_page_that_is_damaged_or_missing_is_made_anew(
     if harm == "loss":
         page.unlink()
     else:
-        rot(page)
+        spoil(page)
     result = verify(each_layout)
     assert result.status == 0
     assert "repaired" in result.stdout
@@ -187,7 +166,7 @@ def test_a_missing_file_is_fetched_again(each_layout: Mirror, index: FakeIndex) 
 def test_a_root_index_that_is_not_what_was_written_is_written_anew(filled: Mirror, index: FakeIndex) -> None:
     path = filled.web / "simple/index.v1_json"
     good = path.read_bytes()
-    rot(path)
+    spoil(path)
     (filled.web / "simple/index.html").unlink()
     looked = verify(filled, "--dry-run")
     assert looked.status == 1
@@ -204,7 +183,7 @@ def test_a_large_project_is_checked_in_pieces_and_repaired(mirror: Mirror, index
     assert mirror.run().status == 0
     change_sizes(mirror)
     for number in range(70):
-        rot(at_rest(mirror, f"large-1.{number}.tar.gz"))
+        spoil(at_rest(mirror, f"large-1.{number}.tar.gz"))
     result = verify(mirror)
     assert result.status == 0
     assert "checked: 1 project, 70 files, " in result.stdout
@@ -225,7 +204,7 @@ def test_damage_at_an_upstream_without_serials_is_repaired(mirror: Mirror, index
     index.dialect = "html"
     index.add_file("six", "six-1.0.tar.gz")
     assert mirror.run().status == 0
-    rot(at_rest(mirror, "six-1.0.tar.gz"))
+    spoil(at_rest(mirror, "six-1.0.tar.gz"))
     page_file(mirror, "six", PageFormat.HTML).unlink()
     assert verify(mirror).status == 0
     assert problems(mirror, index) == []
@@ -233,7 +212,7 @@ def test_damage_at_an_upstream_without_serials_is_repaired(mirror: Mirror, index
 
 def test_compare_method_stat_reads_no_file_and_sees_another_size(filled: Mirror, index: FakeIndex) -> None:
     filled.settings["compare-method"] = "stat"
-    rot(at_rest(filled, "six-1.0.tar.gz"))
+    spoil(at_rest(filled, "six-1.0.tar.gz"))
     assert "well" in verify(filled).stdout.splitlines()
     at_rest(filled, "six-1.0.tar.gz").write_bytes(b"short")
     assert "1 repaired" in verify(filled).stdout
@@ -246,7 +225,7 @@ def test_compare_method_stat_reads_no_file_and_sees_another_size(filled: Mirror,
 def test_an_upstream_that_is_down_leaves_everything_as_it_is_and_says_what_is_damaged(
     filled: Mirror, index: FakeIndex
 ) -> None:
-    rot(at_rest(filled, "six-1.0.tar.gz"))
+    spoil(at_rest(filled, "six-1.0.tar.gz"))
     page_file(filled, "idna").unlink()
     before = stamps(filled.web)
     index.fault("/*", faults.status(404))
@@ -260,7 +239,7 @@ def test_an_upstream_that_is_down_leaves_everything_as_it_is_and_says_what_is_da
 
 
 def test_damage_that_was_not_repaired_is_repaired_by_the_next_mirror_run(filled: Mirror, index: FakeIndex) -> None:
-    rot(at_rest(filled, "six-1.0.tar.gz"))
+    spoil(at_rest(filled, "six-1.0.tar.gz"))
     index.fault("/simple/six/", faults.status(404), times=2)
     assert verify(filled).status == 1
     assert filled.run("--retry-failed").status == 1  # fails again, and is remembered still
@@ -269,7 +248,7 @@ def test_damage_that_was_not_repaired_is_repaired_by_the_next_mirror_run(filled:
 
 
 def test_a_damaged_file_that_upstream_does_not_give_leaves_the_page(filled: Mirror, index: FakeIndex) -> None:
-    rot(at_rest(filled, "six-1.0.tar.gz"))
+    spoil(at_rest(filled, "six-1.0.tar.gz"))
     index.fault("/packages/*/six-1.0.tar.gz", faults.status(404))
     result = verify(filled)
     assert result.status == 1
@@ -384,7 +363,7 @@ def test_a_file_that_two_projects_name_stays_while_one_does(mirror: Mirror, inde
     index.add_file("six", "shared-1.0.tar.gz", content=content)
     index.add_file("idna", "shared-1.0.tar.gz", content=content)
     assert mirror.run().status == 0
-    rot(at_rest(mirror, "shared-1.0.tar.gz"))
+    spoil(at_rest(mirror, "shared-1.0.tar.gz"))
     assert verify(mirror, "--delete").status == 0
     assert at_rest(mirror, "shared-1.0.tar.gz").read_bytes() == content
     index.remove_project("six", keep_content=True)
@@ -431,7 +410,7 @@ def test_a_dry_run_changes_nothing_asks_for_nothing_and_says_what_would_be_done(
     each_layout: Mirror, index: FakeIndex
 ) -> None:
     litter(each_layout)
-    rot(at_rest(each_layout, "six-1.0.tar.gz"))
+    spoil(at_rest(each_layout, "six-1.0.tar.gz"))
     at_rest(each_layout, WHEEL).unlink()
     state = each_layout.directory / ".fastmirror/state.sqlite"
     rows = read_state(each_layout, "select * from project")
@@ -474,7 +453,7 @@ def test_a_verification_that_is_interrupted_records_what_it_mended(mirror: Mirro
         index.add_file(name, f"{name}-1.0.tar.gz")
     assert mirror.run().status == 0
     for name in NAMES:
-        rot(at_rest(mirror, f"{name}-1.0.tar.gz"))
+        spoil(at_rest(mirror, f"{name}-1.0.tar.gz"))
     gate = index.gate("/packages/*/six-1.0.tar.gz")
     process = mirror.start(command="verify")
     gate.wait(1)
@@ -494,7 +473,7 @@ def mended(mirror: Mirror) -> set[str]:
 
 
 def test_a_project_that_upstream_has_removed_is_left_to_the_mirror(filled: Mirror, index: FakeIndex) -> None:
-    rot(at_rest(filled, "six-1.0.tar.gz"))
+    spoil(at_rest(filled, "six-1.0.tar.gz"))
     index.remove_project("six")
     assert verify(filled, "--delete").status == 1
     assert "six" in root(filled)["projects"]
