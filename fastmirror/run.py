@@ -39,7 +39,7 @@ class Parts(NamedTuple):
     storage: Storage
     state: State
     tree: Tree
-    clean: bool  # the last run ended in order
+    clean: bool  # the last run ended in order, or there was none
     settings_digest: str
     lock: int  # the descriptor
 
@@ -56,9 +56,13 @@ def open_parts(settings: Settings, lock: int, *, writes: bool = True) -> Parts:
     state = open_state(path) if writes else State(path, read_only=True)
     state.keeps_changes = settings.run.diff_file is not None
     tree = settle_tree(settings, state, storage)
-    return Parts(
-        settings, storage, state, tree, state.get("clean") == "1", fingerprint(settings, RENDERER_VERSION), lock
-    )
+    clean = state.get("clean") == "1" or (writes and _is_new(state, storage))
+    return Parts(settings, storage, state, tree, clean, fingerprint(settings, RENDERER_VERSION), lock)
+
+
+def _is_new(state: State, storage: Storage) -> bool:
+    """Whether no run has begun to write here: then there is nothing that could be out of order."""
+    return state.get("clean") is None and not state.has_projects() and storage.is_empty()
 
 
 class Run:

@@ -405,6 +405,17 @@ def test_named_projects_are_asked_for_one_by_one_and_never_by_the_root_index(
     assert not (each_tree.directory / "status").exists()
 
 
+def test_a_mirror_of_named_projects_alone_is_complete_and_not_unfinished(mirror: Mirror, index: FakeIndex) -> None:
+    for name in ("six", "idna"):
+        index.add_file(name, f"{name}-1.0.tar.gz")
+    named = ["--project=six", "--project=idna"]
+    succeed(mirror.run(*named))
+    told = mirror.run(command="status")
+    assert (told.status, "unfinished" in told.stdout) == (0, False)
+    succeed(mirror.run(*named))
+    assert (last_run(mirror)["unchanged"], last_run(mirror)["updated"]) == (2, 0)
+
+
 def test_an_allowlist_of_names_is_asked_for_one_by_one(mirror: Mirror, index: FakeIndex) -> None:
     index.fill(8)
     names = sorted(index.projects())
