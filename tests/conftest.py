@@ -19,6 +19,7 @@ from tests.parity.summary import pytest_terminal_summary  # noqa: F401 - a hook:
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+pytest_plugins = ["tests.tables"]
 ROOT = Path(__file__).parents[1]
 DEFAULTS = {"allow-non-https": "true", "min-free": "0", "processes": "2", "timeout": "3"}
 _WITH_MASTER = {"mirror", "sync", "plan", "verify"}
