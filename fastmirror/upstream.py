@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import netrc
 import re
 from dataclasses import replace
@@ -14,7 +15,7 @@ import orjson
 
 from fastmirror.errors import InvalidName, PageError, SettingsError, UpstreamError
 from fastmirror.names import NormalizedName, normalize
-from fastmirror.simple import ACCEPT_ANY, ACCEPT_HTML, ACCEPT_JSON, JSON_TYPE
+from fastmirror.simple import ACCEPT_ANY, ACCEPT_HTML, ACCEPT_JSON, API_VERSION, JSON_TYPE
 from fastmirror.simple_entry import MAX_INTEGER
 from fastmirror.simple_html import parse_html_index
 from fastmirror.transport import Reply, Request
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fastmirror.settings import UpstreamSettings
+
+_LOG = logging.getLogger(__name__)
 
 
 class Dialect(StrEnum):
@@ -180,8 +183,7 @@ def _collect(
     displays: dict[NormalizedName, str] | None = None,
 ) -> RootIndex:
     meta = meta if isinstance(meta, dict) else {}
-    if str(meta.get("api-version", "1.0")).partition(".")[0] != "1":
-        raise PageError(f"unknown major api-version {meta['api-version']!r}")
+    _check_version(str(meta.get("api-version", "1.0")))
     projects: dict[NormalizedName, int | None] = {}
     skipped: list[str] = []
     greatest = _serial(meta) or 0
@@ -205,6 +207,15 @@ def _collect(
 
 
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+def _check_version(version: str) -> None:
+    """Refuse another major version; of a newer minor one, say that what is new about it is not known here."""
+    major, _, minor = version.partition(".")
+    if major != "1":
+        raise PageError(f"unknown major api-version {version!r:.80}")
+    if _DIGITS.fullmatch(minor) and int(minor) > int(API_VERSION.partition(".")[2]):
+        _LOG.warning("root index: api-version %s is newer than %s: unknown keys are passed on", version, API_VERSION)
 
 
 def _serial(entry: dict[str, Any]) -> int | None:
