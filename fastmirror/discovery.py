@@ -175,6 +175,8 @@ class Discovery:
     def _plan_whole(self, dialect: Dialect, body: bytes) -> Found:
         index = read_root(body, dialect, f"{self._master}/simple/", self._displays)
         _log_skipped(index.skipped)
+        if index.serial is None:
+            _LOG.info("root index: without serials, so every project is asked for, by its ETag where it has one")
         plan = plan_sync(self._kept(index.projects), self._state.every_serial() if self._state else ())
         denied = {name for name in plan.remove if name in index.projects or not self._selects(name)}
         remove = [name for name in plan.remove if name not in denied]

@@ -153,6 +153,8 @@ class ProjectTask:
         if reading.source.dialect is Dialect.HTML and is_empty and self._stored:
             self._fail("no hashed link on the page of a project that had files")
             return
+        if is_empty and self._stored:
+            _LOG.info("%s: its page lists no file any more, %d are at rest", self._job.name, len(self._stored))
         kept = narrowed(reading, self._bench.filters)
         if kept is None:
             self._leave_out(reading)

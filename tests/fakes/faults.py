@@ -129,6 +129,16 @@ def encoded() -> Fault:
     return Fault(spoil=spoil)
 
 
+def plain() -> Fault:
+    """The right content without any Content-Encoding, whatever was asked."""
+
+    def spoil(answer: Answer, _: Record) -> None:
+        if answer.headers.pop("Content-Encoding", None) is not None:
+            answer.body = gzip.decompress(answer.body)
+
+    return Fault(spoil=spoil)
+
+
 def body(content: bytes, content_type: str | None = None) -> Fault:
     """Any other body, with status 200."""
 

@@ -55,6 +55,8 @@ def test_without_serials_every_page_is_asked_for_conditionally_and_nothing_is_wr
     assert problems(mirror, index) == []
     assert not (mirror.directory / "status").exists()
     assert root(mirror)["serial"] is None
+    log = (mirror.directory / ".fastmirror/log/fastmirror.log").read_text()
+    assert "root index: without serials, so every project is asked for" in log
     before = stamps(mirror.web)
     index.clear_requests()
     succeed(mirror.run())
