@@ -170,9 +170,11 @@ class PageReader:
 
     def _get(self, url: str, headers: tuple[str, ...], take: Callable[[Reply], None]) -> None:
         limit = self._context.settings.upstream.limits.page
+        # A cache keeps a page packed and as it is apart: one may be stale for long while the other is not.
+        packed = self._stale_tries % 2 == 0
         self._lanes.get(
             Lane.INDEX,
-            lambda token: Request(token, url, headers, limit, compressed=True, sink=None),
+            lambda token: Request(token, url, headers, limit, compressed=packed, sink=None),
             lambda reply: self._guarded(lambda: take(reply)),
         )
 

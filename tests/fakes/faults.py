@@ -39,12 +39,15 @@ class Rule:
     faults: tuple[Fault, ...]
     times: int | None  # how many requests they apply to; None: all
     skip: int  # how many matching requests pass unharmed before
+    packed: bool | None = None  # only requests that take gzip, or only those that do not
     hits: int = 0  # requests that were harmed
     seen: int = field(default=0, repr=False)
 
     def claim(self, record: Record) -> bool:
         """Whether this request is to be harmed; counts it. The caller holds a lock."""
         if not any(fnmatch.fnmatchcase(path, self.glob) for path in {record.path, record.decoded_path}):
+            return False
+        if self.packed not in (None, "gzip" in record.headers.get("accept-encoding", "")):
             return False
         self.seen += 1
         if self.seen <= self.skip or (self.times is not None and self.hits >= self.times):

@@ -182,9 +182,14 @@ class FakeIndex(Site):
 
     # What goes wrong
 
-    def fault(self, glob: str, *what: Fault, times: int | None = None, skip: int = 0) -> Rule:
-        """Harm the requests whose path matches: at most ``times`` of them, after the first ``skip``."""
-        rule = Rule(glob, what, times, skip)
+    def fault(
+        self, glob: str, *what: Fault, times: int | None = None, skip: int = 0, packed: bool | None = None
+    ) -> Rule:
+        """Harm the requests whose path matches: at most ``times`` of them, after the first ``skip``.
+
+        ``packed`` narrows it to one of the two forms that caches keep apart: to requests that take gzip, or do not.
+        """
+        rule = Rule(glob, what, times, skip, packed)
         with self._lock:
             self._rules.append(rule)
         return rule

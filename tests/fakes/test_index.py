@@ -184,6 +184,14 @@ def test_faults_count_their_requests(index: FakeIndex) -> None:
     assert get(index.url, "/simple/").status == 200
 
 
+def test_faults_may_harm_one_of_the_forms_that_caches_keep_apart(index: FakeIndex) -> None:
+    for packed, statuses in ((True, [503, 200]), (False, [200, 503])):
+        index.fault("/simple/six/", faults.status(503), packed=packed)
+        replies = [get(index.url, "/simple/six/", Accept_Encoding=form) for form in ("gzip", "identity")]
+        assert [reply.status for reply in replies] == statuses
+        index.clear_faults()
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [

@@ -446,43 +446,6 @@ def test_a_listed_project_without_a_page_is_asked_for_again_by_the_next_run(mirr
     assert check_tree(mirror.web, "hashed", index) == []
 
 
-def test_a_page_that_is_stale_once_is_asked_for_again(mirror: Mirror, index: FakeIndex) -> None:
-    add_whole_project(index)
-    index.add_file("six", "six-1.0.tar.gz")
-    index.add_file("six", "six-2.0.tar.gz")
-    index.fault("/simple/six/", faults.stale(), times=1)
-    assert mirror.run().status == 0
-    assert index.paths("/simple/six/") == ["/simple/six/"] * 2
-    assert check_tree(mirror.web, "hashed", index) == []
-
-
-def test_pages_that_stay_stale_fail_their_projects_and_no_other_until_they_are_fresh(
-    mirror: Mirror, index: FakeIndex
-) -> None:
-    add_whole_project(index)
-    index.add_file("held", "held-1.0.tar.gz")
-    index.add_file("behind", "behind-1.0.tar.gz")
-    assert mirror.run().status == 0
-    before = pages_at_rest(mirror)
-    index.add_file("held", "held-2.0.tar.gz")  # its page stays as it was
-    index.add_file("behind", "behind-2.0.tar.gz")  # its page comes nearer
-    index.add_file("behind", "behind-3.0.tar.gz")
-    index.add_file("new", "new-1.0.tar.gz")  # its page is there, and not the newest
-    index.add_file("new", "new-2.0.tar.gz")
-    index.add_file("well", "well-1.0.tar.gz")
-    for project in ("held", "behind", "new"):
-        index.fault(f"/simple/{project}/", faults.stale())
-    assert mirror.run().status == 1
-    reasons = mirror.failures()
-    assert sorted(reasons) == ["behind", "held", "new"]
-    assert all("stale" in reason for reason in reasons.values())
-    assert pages_at_rest(mirror)["held.v1_json"] == before["held.v1_json"]
-    assert "well.v1_json" in pages_at_rest(mirror)
-    index.clear_faults()
-    assert mirror.run().status == 0
-    assert check_tree(mirror.web, "hashed", index) == []
-
-
 NO_LINKS = {
     "a-friendly-page": faults.html_instead(),
     "links-without-hashes": faults.alter_files(hashes={}),
