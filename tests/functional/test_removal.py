@@ -62,6 +62,7 @@ def kept_aside(mirror: Mirror) -> set[str]:
 # Projects that are gone
 
 
+@pytest.mark.case(13)
 @pytest.mark.parametrize("dialect", ["json", "json-no-serials", "html"])
 def test_a_project_that_is_gone_is_asked_for_once_and_leaves_with_its_files(
     dialect: Dialect, mirror: Mirror, index: FakeIndex
@@ -108,6 +109,7 @@ def test_files_that_no_page_names_stay_until_their_grace_is_over(mirror: Mirror,
     assert problems(mirror, index) == []
 
 
+@pytest.mark.case(13)
 def test_a_reader_sees_the_root_index_change_before_the_page_goes_and_the_page_before_the_files(
     each_layout: Mirror, index: FakeIndex
 ) -> None:
@@ -211,6 +213,7 @@ def test_an_empty_or_broken_root_index_removes_nothing(body: bytes, mirror: Mirr
 # Quarantine
 
 
+@pytest.mark.case(14)
 @pytest.mark.parametrize("dialect", ["json", "json-no-serials"])
 def test_a_quarantined_project_is_hidden_at_once_and_its_files_are_kept(
     dialect: Dialect, mirror: Mirror, index: FakeIndex
@@ -230,6 +233,7 @@ def test_a_quarantined_project_is_hidden_at_once_and_its_files_are_kept(
     assert problems(mirror, index) == []
 
 
+@pytest.mark.case(15)
 @pytest.mark.parametrize("dialect", ["json", "json-no-serials"])
 def test_a_cleared_quarantine_brings_the_project_back_without_a_transfer(
     dialect: Dialect, each_layout: Mirror, index: FakeIndex
@@ -331,6 +335,7 @@ def test_what_a_project_dropped_before_its_quarantine_goes_at_once(mirror: Mirro
     assert kept_aside(mirror) == {"bad-1.0-py3-none-any.whl", "bad-1.0-py3-none-any.whl.metadata"}
 
 
+@pytest.mark.case(16)
 def test_a_quarantined_release_leaves_its_page_and_comes_back_within_its_grace(
     mirror: Mirror, index: FakeIndex
 ) -> None:
@@ -420,6 +425,7 @@ def test_hide_keeps_what_upstream_removed_aside_and_brings_it_back_without_a_tra
     assert problems(each_layout, index) == []
 
 
+@pytest.mark.case(13)
 def test_keep_serves_what_upstream_removed_asks_once_and_says_so(mirror: Mirror, index: FakeIndex) -> None:
     mirror.settings |= {"removed-projects": "keep", "max-removals": "0"}
     fill(index, "gone", "six")
@@ -457,6 +463,7 @@ def test_a_quarantined_project_that_is_removed_at_last_takes_its_hidden_files_al
 # Listed, and not there
 
 
+@pytest.mark.case(12)
 def test_a_listed_project_without_a_page_is_gone_upstream_asked_for_once_more_and_when_its_serial_changes(
     mirror: Mirror, index: FakeIndex
 ) -> None:
@@ -478,6 +485,7 @@ def test_a_listed_project_without_a_page_is_gone_upstream_asked_for_once_more_an
     assert problems(mirror, index) == []
 
 
+@pytest.mark.case(12)
 def test_a_listed_project_that_was_published_is_removed_when_it_was_not_there_twice(
     mirror: Mirror, index: FakeIndex
 ) -> None:
@@ -497,6 +505,7 @@ def test_a_listed_project_that_was_published_is_removed_when_it_was_not_there_tw
     assert problems(mirror, index, absent=["ghost"]) == []
 
 
+@pytest.mark.case(12)
 def test_a_listed_project_that_was_not_there_once_is_mirrored_when_it_is_back(mirror: Mirror, index: FakeIndex) -> None:
     fill(index, "ghost", "six")
     succeed(mirror.run())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes import faults
-from tests.published import filenames, page, problems, root, stamps, succeed, written
+from tests.published import filenames, problems, root, stamps, succeed, written
 
 if TYPE_CHECKING:
     from tests.conftest import Mirror
@@ -80,18 +80,4 @@ def test_pages_that_stay_stale_fail_their_projects_and_no_other_until_they_are_f
     index.clear_faults()
     index.touch("held")
     succeed(mirror.run())
-    assert problems(mirror, index) == []
-
-
-@pytest.mark.case(20)
-@pytest.mark.parametrize("transport", ["curl", "requests"])
-def test_a_pages_own_serial_counts_where_its_header_is_missing(
-    transport: str, mirror: Mirror, index: FakeIndex
-) -> None:
-    mirror.settings["transport"] = transport
-    index.add_file("six", "six-1.0.tar.gz")
-    index.fault("/simple/*", faults.no_header("X-PyPI-Last-Serial"))
-    succeed(mirror.run())
-    assert index.paths("/simple/six/") == ["/simple/six/"]
-    assert page(mirror, "six")["meta"]["_last-serial"] == index.serial
     assert problems(mirror, index) == []

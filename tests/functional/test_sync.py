@@ -102,6 +102,7 @@ def test_a_new_and_a_changed_project_come_in_one_run(mirror: Mirror, index: Fake
     assert page(mirror, "new")["files"][0]["yanked"] == REASON
 
 
+@pytest.mark.case(22)
 def test_a_new_serial_alone_touches_no_file(mirror: Mirror, index: FakeIndex) -> None:
     index.add_file("six", "six-1.0-py3-none-any.whl", metadata=b"Metadata-Version: 2.1\n")
     succeed(mirror.run())
@@ -129,6 +130,7 @@ def test_a_serial_that_goes_down_is_a_change(mirror: Mirror, index: FakeIndex) -
     assert run_again(mirror, index) == (["/simple/"], set())
 
 
+@pytest.mark.case(21)
 def test_a_page_newer_than_the_root_index_is_published_with_its_own_serial(mirror: Mirror, index: FakeIndex) -> None:
     index.add_file("six", "six-1.0.tar.gz")
     then = index.serial
