@@ -22,6 +22,7 @@ for found in importlib.metadata.distributions():
 """
 
 
+@pytest.mark.case(55)
 def test_requests_and_all_it_needs_are_installed_from_the_mirror_alone(client, server, layout, mirrors, install):
     """Every file, and the metadata of every file, comes from the mirror; what is installed can be imported."""
     files = stored_urls(mirrors.whole[layout])

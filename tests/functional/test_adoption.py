@@ -68,6 +68,7 @@ def pages(web: Path) -> set[str]:
     return {path.relative_to(web).as_posix() for path in (web / "simple").glob("*/index.*")}
 
 
+@pytest.mark.case(31, 52)
 def test_bandersnatchs_tree_is_taken_over_without_asking_for_anything_in_it(taken: Mirror, index: FakeIndex):
     before = stamps(taken.web)
     result = taken.run()
@@ -129,6 +130,7 @@ def test_a_page_that_cannot_be_read_is_planned_anew_and_nothing_is_deleted(taken
     assert len(json.loads(page_file(taken, "six").read_bytes())["files"]) == 2
 
 
+@pytest.mark.case(52)
 def test_a_file_that_is_missing_or_cut_is_fetched_in_the_same_run(taken: Mirror, index: FakeIndex):
     (path,) = (taken.web / "packages").rglob("six-1.0.tar.gz")
     path.unlink()
@@ -139,6 +141,7 @@ def test_a_file_that_is_missing_or_cut_is_fetched_in_the_same_run(taken: Mirror,
     assert sorted(path.rpartition("/")[2] for path in index.paths("/packages/")) == ["foo-1.0.tar.gz", "six-1.0.tar.gz"]
 
 
+@pytest.mark.case(52)
 @pytest.mark.parametrize("name", ["status", "todo", "generation"])
 @pytest.mark.parametrize("content", [b"", b"\xff\x00garbage", b"99999999999999999999\nsix 3\n"])
 def test_bandersnatchs_own_notes_may_be_anything(taken: Mirror, index: FakeIndex, name: str, content: bytes):
@@ -150,6 +153,7 @@ def test_bandersnatchs_own_notes_may_be_anything(taken: Mirror, index: FakeIndex
     assert not (taken.directory / "todo").exists()
 
 
+@pytest.mark.case(52)
 def test_a_takeover_that_is_killed_begins_again(mirror: Mirror, index: FakeIndex):
     index.fill(300, files=1)
     mirror.settings["layout"] = "flat"

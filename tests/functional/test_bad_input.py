@@ -92,6 +92,7 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mirror, 
         mirror.close()
 
 
+@pytest.mark.case(7, 9, 11)
 @pytest.mark.parametrize("case", UNUSABLE_ROOTS)
 def test_a_root_index_that_cannot_be_used_is_exit_5_and_changes_nothing(
     settled: tuple[Mirror, FakeIndex], case: str
@@ -110,6 +111,7 @@ def test_a_root_index_that_cannot_be_used_is_exit_5_and_changes_nothing(
     assert (tree_of(mirror), rows_of(mirror)) == before
 
 
+@pytest.mark.case(4, 7)
 @pytest.mark.parametrize("case", ["empty-list", "friendly-page", "cut-in-an-entry", "version-2"])
 def test_at_first_contact_such_a_root_index_publishes_nothing(mirror: Mirror, index: FakeIndex, case: str) -> None:
     furnish(index)
@@ -131,6 +133,7 @@ PASSING_ROOTS = {
 }
 
 
+@pytest.mark.case(7)
 def test_a_root_index_that_stays_out_of_reach_is_asked_for_some_times_and_exit_5(
     settled: tuple[Mirror, FakeIndex], tmp_path: Path
 ) -> None:
@@ -199,6 +202,7 @@ def written(document: dict[str, Any], form: str) -> bytes:
     return render_json(document) if form == "as PyPI writes" else json.dumps(document, indent=1).encode()
 
 
+@pytest.mark.case(6)
 @pytest.mark.parametrize("form", ["as PyPI writes", "as others write"])
 def test_odd_entries_of_the_root_index_are_left_out_and_logged_and_all_others_mirrored(
     mirror: Mirror, index: FakeIndex, form: str
@@ -217,6 +221,7 @@ def test_odd_entries_of_the_root_index_are_left_out_and_logged_and_all_others_mi
     assert {path.split("/")[2] for path in index.paths("/simple/")} == {"", "six", "foo", "bar"}
 
 
+@pytest.mark.case(5)
 @pytest.mark.parametrize(("dialect", "label"), [("json", "foo_bar"), ("html", "foo-bar")])
 def test_two_names_of_one_project_are_one_and_logged(
     mirror: Mirror, index: FakeIndex, dialect: Dialect, label: str

@@ -124,6 +124,7 @@ def test_a_root_index_is_asked_for_again_when_upstream_says(
 # Hosts ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.case(40, 41)
 @pytest.mark.usefixtures("transport")
 def test_files_come_from_no_other_hosts_than_those_that_are_set(mirror: Mirror, index: FakeIndex) -> None:
     index.add_file("six", WHEEL, metadata=b"Metadata-Version: 2.1\n")
@@ -140,6 +141,7 @@ def test_what_is_no_host_is_refused(value: str) -> None:
         parse_settings(f"[mirror]\ndirectory = /srv/pypi\nfile-hosts = {value}\n")
 
 
+@pytest.mark.case(41)
 @pytest.mark.parametrize("transport", ["curl", "requests"])
 @pytest.mark.parametrize(("mirrors", "taken"), [("", False), ("download-mirror", True)])
 def test_an_http_file_of_an_https_index_is_not_asked_for_unless_a_mirror_has_it(

@@ -275,6 +275,7 @@ def change_some(index: FakeIndex, chance: random.Random, turn: int) -> None:
 # One worker
 
 
+@pytest.mark.case(50)
 def test_the_run_goes_on_when_a_worker_is_killed_and_ends_as_if_nothing_had_been(mirror, index) -> None:
     small_index(index)
     gate = index.gate("/simple/project-0[1-6]/")
@@ -292,6 +293,7 @@ def test_the_run_goes_on_when_a_worker_is_killed_and_ends_as_if_nothing_had_been
     assert staged(mirror) == set()
 
 
+@pytest.mark.case(50)
 def test_all_workers_may_be_killed_at_once(mirror, index) -> None:
     small_index(index)
     gate = index.gate("/simple/project-0[1-9]/")
@@ -326,6 +328,7 @@ class Killer:
             until(lambda: not lives(victim), "the worker is gone")
 
 
+@pytest.mark.case(50)
 def test_a_project_that_kills_its_worker_every_time_fails_after_two_deaths_and_the_others_are_done(
     mirror, index
 ) -> None:
@@ -363,6 +366,7 @@ def test_a_file_of_a_large_project_that_kills_its_worker_is_left_out_alone(mirro
     finish(mirror, index)
 
 
+@pytest.mark.case(50)
 def test_two_projects_of_which_each_killed_its_worker_once_are_both_done(mirror, index) -> None:
     small_index(index)
     killers = [Killer(index, f"/simple/project-0{number}/", most=1) for number in (2, 9)]
@@ -396,6 +400,7 @@ def test_workers_whose_parent_is_killed_end_by_themselves_and_publish_nothing(mi
     finish(mirror, index)
 
 
+@pytest.mark.case(49)
 def test_the_mirror_is_free_only_when_the_last_process_of_a_dead_run_is_gone(mirror, index) -> None:
     small_index(index)
     gate = index.gate("/simple/project-0[1-9]/")

@@ -116,11 +116,13 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         mirror.close()
 
 
+@pytest.mark.case(32, 44)
 def test_whatever_a_mirror_answers_the_tree_is_upstreams(scene: Scene) -> None:
     assert check_tree(scene.mirror.web, "hashed", scene.upstream) == []
     assert list((scene.mirror.directory / ".fastmirror" / "staging" / "partial").iterdir()) == []
 
 
+@pytest.mark.case(32, 44)
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("size", ["small", "large"])
 def test_a_file_that_a_mirror_has_not_or_spoils_comes_from_upstream(scene: Scene, size: str, name: str) -> None:
@@ -141,6 +143,7 @@ def test_a_partial_of_a_mirrors_is_gone_on_with_by_upstream(
     assert check_tree(mirrored.web, "hashed", index) == []
 
 
+@pytest.mark.case(44)
 def test_a_partial_of_other_bytes_is_found_out_and_fetched_anew(
     mirrored: Mirror, index: FakeIndex, other: FakeIndex
 ) -> None:

@@ -162,12 +162,14 @@ def restore_nulls(document: dict[str, Any]) -> None:
             entry.setdefault(key, None)
 
 
+@pytest.mark.case(32, 34, 38, 40, 42)
 def test_bad_files_are_left_out_and_everything_else_is_published_with_exit_1(spoilt: Spoilt) -> None:
     assert (spoilt.result.status, spoilt.result.stderr) == (1, "")
     assert spoilt.problems == []
     assert f"projects: 1 updated, 0 removed, {len(SPOILT)} partial, 0 failed" in spoilt.result.stdout
 
 
+@pytest.mark.case(32, 34, 38, 40, 42)
 @pytest.mark.parametrize("project", SPOILT)
 def test_a_bad_file_is_named_with_its_reason(spoilt: Spoilt, project: str) -> None:
     reason = (SPOILT_BODIES | SPOILT_ENTRIES)[project][1]
@@ -181,21 +183,25 @@ def test_the_summary_names_failures_and_says_where_the_others_are(spoilt: Spoilt
     assert lines[-1] == f"not complete: {len(SPOILT)} partial"
 
 
+@pytest.mark.case(40)
 def test_nothing_is_written_outside_the_mirror(spoilt: Spoilt) -> None:
     assert spoilt.around == [".fastmirror", ".lock", "generation", "home", "mirror", "status", "web"]
 
 
+@pytest.mark.case(40)
 def test_what_is_refused_is_not_asked_for(spoilt: Spoilt) -> None:
     elsewhere = [path for path in spoilt.asked if not path.startswith(("/simple/", "/packages/"))]
     assert set(elsewhere) <= {"/etc/hostname"}  # of the index itself, which has none
 
 
+@pytest.mark.case(32, 42)
 def test_the_next_run_mends_all_and_asks_for_those_files_only(spoilt: Spoilt) -> None:
     assert (spoilt.mended.status, spoilt.mended.stderr) == (0, "")
     assert spoilt.mended_problems == []
     assert sorted(spoilt.mended_asked) == spoilt.expected
 
 
+@pytest.mark.case(25)
 def test_the_first_of_two_entries_with_one_name_stands(mirror: Mirror, index: FakeIndex) -> None:
     index.add_file("six", "six-1.0.tar.gz")
     other = index.add_file("other", "other-1.0.tar.gz")
@@ -210,6 +216,7 @@ def test_the_first_of_two_entries_with_one_name_stands(mirror: Mirror, index: Fa
     assert check_tree(mirror.web, "hashed", index) == []
 
 
+@pytest.mark.case(36)
 @pytest.mark.parametrize("fault", [faults.status(404), faults.wrong_content()], ids=["404", "other-bytes"])
 def test_core_metadata_that_is_bad_is_not_offered_and_mended_later(
     mirror: Mirror, index: FakeIndex, fault: Fault
@@ -228,6 +235,7 @@ def test_core_metadata_that_is_bad_is_not_offered_and_mended_later(
     assert index.paths("/packages/") == [f"{file.path}.metadata"]
 
 
+@pytest.mark.case(36)
 def test_core_metadata_offered_without_a_hash_is_offered_with_ours(mirror: Mirror, index: FakeIndex) -> None:
     keys = {"core-metadata": True, "data-dist-info-metadata": True}
     index.add_file("six", "six-1.0-py3-none-any.whl", metadata=METADATA, keys=keys)
@@ -235,6 +243,7 @@ def test_core_metadata_offered_without_a_hash_is_offered_with_ours(mirror: Mirro
     assert check_tree(mirror.web, "hashed", index) == []
 
 
+@pytest.mark.case(38)
 def test_with_unhashed_accept_another_strong_digest_holds_and_a_weak_or_wrong_one_does_not(
     mirror: Mirror, index: FakeIndex
 ) -> None:
@@ -255,6 +264,7 @@ def test_with_unhashed_accept_another_strong_digest_holds_and_a_weak_or_wrong_on
     }
 
 
+@pytest.mark.case(25)
 def test_two_projects_with_a_file_of_one_name_have_both(mirror: Mirror, index: FakeIndex) -> None:
     for number, project in enumerate(("one", "two")):
         digits = f"{number}" * 60
@@ -264,6 +274,7 @@ def test_two_projects_with_a_file_of_one_name_have_both(mirror: Mirror, index: F
     assert check_tree(mirror.web, "hashed", index) == []
 
 
+@pytest.mark.case(25)
 def test_no_project_touches_the_file_of_another(mirror: Mirror, index: FakeIndex) -> None:
     mirror.settings["layout"] = "flat"
     good = index.add_file("good", "same-1.0.tar.gz", content=b"good")
@@ -424,6 +435,7 @@ def test_bad_pages_fail_their_projects_alone_with_exit_1(bad_pages: BadPages) ->
     assert bad_pages.root_names == sorted([*BAD_PAGES, "aaa", "well"])
 
 
+@pytest.mark.case(9)
 @pytest.mark.parametrize("project", BAD_PAGES)
 def test_a_bad_page_is_named_with_its_reason_and_the_old_one_stays(bad_pages: BadPages, project: str) -> None:
     assert re.search(BAD_PAGES[project][1], bad_pages.reasons[project])
@@ -436,6 +448,7 @@ def test_the_run_after_bad_pages_mends_all(bad_pages: BadPages) -> None:
     assert bad_pages.mended_problems == []
 
 
+@pytest.mark.case(12)
 def test_a_listed_project_without_a_page_is_asked_for_again_by_the_next_run(mirror: Mirror, index: FakeIndex) -> None:
     add_whole_project(index)
     index.add_file("late", "late-1.0.tar.gz")
@@ -453,6 +466,7 @@ NO_LINKS = {
 }
 
 
+@pytest.mark.case(23)
 @pytest.mark.parametrize("case", NO_LINKS)
 def test_an_html_page_without_a_hashed_link_removes_nothing(mirror: Mirror, index: FakeIndex, case: str) -> None:
     index.dialect = "html"

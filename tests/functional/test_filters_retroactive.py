@@ -56,6 +56,7 @@ def assert_idle(mirror: Mirror, index: FakeIndex, asked: list[str]) -> None:
     assert written(before, stamps(mirror.web)) == set()
 
 
+@pytest.mark.case(54)
 def test_a_project_newly_blocked_is_removed_without_being_asked_for_and_comes_back_when_it_is_not(
     mirror: Mirror, index: FakeIndex
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_project_newly_blocked_is_removed_without_being_asked_for_and_comes_ba
     assert_idle(mirror, index, ["/simple/"])
 
 
+@pytest.mark.case(54)
 def test_a_short_allowlist_takes_up_what_it_names_anew_and_drops_what_it_names_no_more(
     mirror: Mirror, index: FakeIndex
 ) -> None:
@@ -93,6 +95,7 @@ def test_a_short_allowlist_takes_up_what_it_names_anew_and_drops_what_it_names_n
     assert_idle(mirror, index, ["/simple/b/", "/simple/c/"])
 
 
+@pytest.mark.case(54)
 def test_a_long_allowlist_takes_up_what_it_names_anew_and_drops_what_it_names_no_more(
     mirror: Mirror, index: FakeIndex
 ) -> None:
@@ -108,6 +111,7 @@ def test_a_long_allowlist_takes_up_what_it_names_anew_and_drops_what_it_names_no
     assert_idle(mirror, index, ["/simple/"])
 
 
+@pytest.mark.case(54)
 def test_from_all_to_a_short_allowlist_and_back_only_what_is_missing_is_fetched(
     mirror: Mirror, index: FakeIndex
 ) -> None:
@@ -172,6 +176,7 @@ def test_plan_says_what_is_no_longer_selected_first_and_changes_nothing(mirror: 
     assert (planned["denied"], planned["names"]) == (["a", "c"], ["b"])
 
 
+@pytest.mark.case(54)
 @pytest.mark.parametrize("short", [False, True])
 def test_the_guard_holds_back_what_is_no_longer_selected_and_fetches_what_is_new(
     short: bool, mirror: Mirror, index: FakeIndex
@@ -274,6 +279,7 @@ def platforms(index: FakeIndex) -> None:
     index.add_file("six", "six-1.0.tar.gz")
 
 
+@pytest.mark.case(54)
 @pytest.mark.parametrize(
     ("settings", "left"),
     [
@@ -325,6 +331,7 @@ def test_only_the_projects_that_a_changed_line_touches_are_planned_anew(mirror: 
     assert [path for path in index.paths("/simple/") if path != "/simple/"] == ["/simple/foo-bar/"]
 
 
+@pytest.mark.case(54)
 def test_a_project_that_a_metadata_filter_denies_goes_and_comes_back(mirror: Mirror, index: FakeIndex):
     index.add_file("six", "six-1.0.tar.gz", content=b"x" * 5000)
     index.add_file("idna", "idna-1.0.tar.gz")

@@ -448,6 +448,7 @@ def test_versions_of_a_hashed_tree_are_refused(mirror: Mirror, index: FakeIndex)
 # cleanup
 
 
+@pytest.mark.case(52)
 def test_cleanup_removes_directories_of_names_that_are_not_normalised(mirror: Mirror, index: FakeIndex) -> None:
     mirror.settings["layout"] = "flat"
     index.add_file("Zope.Interface", "zope.interface-1.0.tar.gz")
@@ -552,6 +553,7 @@ def test_by_stat_a_file_of_another_time_is_hashed_and_given_its_time(mirror: Mir
     assert abs(path.stat().st_mtime - wheel.mtime) < 1e-5
 
 
+@pytest.mark.case(31)
 @pytest.mark.parametrize("method", ["hash", "stat"])
 def test_a_file_that_no_row_covers_is_taken_without_a_transfer(mirror: Mirror, index: FakeIndex, method: str) -> None:
     index.add_file("six", WHEEL, metadata=METADATA)

@@ -84,6 +84,7 @@ def test_a_project_that_is_gone_is_asked_for_once_and_leaves_with_its_files(
     assert index.paths("/simple/gone/") == []
 
 
+@pytest.mark.case(45)
 def test_a_gone_projects_directory_goes_with_its_pages(mirror: Mirror, index: FakeIndex) -> None:
     mirror.settings["layout"] = "flat"
     fill(index, "gone", "six")
@@ -94,6 +95,7 @@ def test_a_gone_projects_directory_goes_with_its_pages(mirror: Mirror, index: Fa
     assert not [path for path in mirror.web.rglob("*") if path.is_dir() and not any(path.iterdir())]
 
 
+@pytest.mark.case(45)
 def test_files_that_no_page_names_stay_until_their_grace_is_over(mirror: Mirror, index: FakeIndex) -> None:
     fill(index, "gone", "six")
     succeed(mirror.run())
@@ -129,6 +131,7 @@ def test_a_reader_sees_the_root_index_change_before_the_page_goes_and_the_page_b
     assert set(order[-2:]) == {wheel.name, f"{wheel.name}.metadata"}
 
 
+@pytest.mark.case(45)
 def test_a_page_loses_a_file_before_the_disk_does(mirror: Mirror, index: FakeIndex) -> None:
     fill(index, "six")
     index.add_file("six", "six-2.0.tar.gz")
@@ -198,6 +201,7 @@ def test_a_project_that_comes_back_is_published_again(mirror: Mirror, index: Fak
     assert problems(mirror, index) == []
 
 
+@pytest.mark.case(7)
 @pytest.mark.parametrize("body", [b'{"meta":{"api-version":"1.4"},"projects":[]}', b"{", b"[]", b""])
 def test_an_empty_or_broken_root_index_removes_nothing(body: bytes, mirror: Mirror, index: FakeIndex) -> None:
     fill(index, "six")
@@ -259,6 +263,7 @@ def test_a_cleared_quarantine_brings_the_project_back_without_a_transfer(
     assert problems(mirror, index) == []
 
 
+@pytest.mark.case(15)
 def test_the_only_project_of_a_mirror_comes_back_from_quarantine_without_a_transfer(
     mirror: Mirror, index: FakeIndex
 ) -> None:
@@ -276,6 +281,7 @@ def test_the_only_project_of_a_mirror_comes_back_from_quarantine_without_a_trans
     assert problems(mirror, index) == []
 
 
+@pytest.mark.case(14)
 @pytest.mark.parametrize("allowed", [False, True])
 def test_while_a_quarantine_lasts_no_run_shows_a_file(allowed: bool, mirror: Mirror, index: FakeIndex) -> None:
     """Also where the project is asked for in every run."""
@@ -296,6 +302,7 @@ def test_while_a_quarantine_lasts_no_run_shows_a_file(allowed: bool, mirror: Mir
     assert kept_aside(mirror) == {place.name, f"{place.name}.metadata"}
 
 
+@pytest.mark.case(15)
 def test_a_hidden_file_that_rotted_is_fetched_again(each_layout: Mirror, index: FakeIndex) -> None:
     fill(index, "bad", "six")
     succeed(each_layout.run())
@@ -406,6 +413,7 @@ def test_a_run_killed_between_the_page_of_a_quarantine_and_its_files_hides_them_
 # removed-projects
 
 
+@pytest.mark.case(13)
 def test_hide_keeps_what_upstream_removed_aside_and_brings_it_back_without_a_transfer(
     each_layout: Mirror, index: FakeIndex
 ) -> None:
@@ -527,6 +535,7 @@ def test_a_project_quarantined_from_the_first_is_not_listed(mirror: Mirror, inde
 # Files
 
 
+@pytest.mark.case(45)
 def test_a_removed_file_leaves_its_page_at_once_and_the_disk_later(each_layout: Mirror, index: FakeIndex) -> None:
     fill(index, "six")
     index.add_file("six", "six-2.0.tar.gz")
@@ -575,6 +584,7 @@ def test_a_name_freed_by_one_project_may_be_taken_by_another(each_layout: Mirror
     assert problems(each_layout, index) == []
 
 
+@pytest.mark.case(45)
 def test_a_shared_file_and_its_metadata_stay_while_a_project_names_them(each_layout: Mirror, index: FakeIndex) -> None:
     for name in ("a", "b", "c"):
         index.add_file(
@@ -591,6 +601,7 @@ def test_a_shared_file_and_its_metadata_stay_while_a_project_names_them(each_lay
     assert problems(each_layout, index) == []
 
 
+@pytest.mark.case(23)
 def test_an_html_page_without_a_link_fails_and_removes_nothing(mirror: Mirror, index: FakeIndex) -> None:
     index.dialect = "html"
     fill(index, "six", "idna")
@@ -605,6 +616,7 @@ def test_an_html_page_without_a_link_fails_and_removes_nothing(mirror: Mirror, i
 # The guard
 
 
+@pytest.mark.case(8)
 def test_more_removals_than_the_guard_allows_remove_none_and_updates_still_run(
     mirror: Mirror, index: FakeIndex
 ) -> None:

@@ -206,6 +206,7 @@ ACCEPTED = [
 ]
 
 
+@pytest.mark.case(55)
 @pytest.mark.parametrize(("accept", "page_format", "content_type"), ACCEPTED)
 def test_accept_chooses_the_serialisation(server, accept, page_format, content_type):
     headers = {} if accept is None else {"Accept": accept}
@@ -318,6 +319,7 @@ def test_only_get_and_head_are_allowed(server, method):
         assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
+@pytest.mark.case(55)
 def test_head_has_the_headers_of_get_and_no_body(server):
     for url in ("/simple/", "/simple/six/", server.file_url(WHEEL), "/json/six"):
         got = server.ask(url, Accept=PIP)
@@ -347,6 +349,7 @@ def test_core_metadata_is_never_re_encoded(server, pypi):
     assert answer.body.startswith(b"Metadata-Version: 2.1\n")
 
 
+@pytest.mark.case(39, 55)
 @pytest.mark.parametrize("filename", ODD_NAMES)
 def test_odd_file_names_are_found_as_pages_link_them(server, filename):
     for pypi in (False, True):
@@ -361,6 +364,7 @@ def test_the_literal_long_path_comes_before_the_short_one(server):
         assert server.ask("/packages/aab/taken-1.0.zip").body == b"the first of its name"
 
 
+@pytest.mark.case(55)
 @pytest.mark.parametrize(
     ("asked", "start", "end"),
     [("0-0", 0, 1), ("100-199", 100, 200), ("299999-", 299_999, 300_000), ("-10", 299_990, 300_000)],
@@ -473,6 +477,7 @@ def test_the_documented_command_line_starts_nginx_and_quits_it(tmp_path):
         subprocess.run([*nginx, "-s", "stop"], check=True, capture_output=True)
 
 
+@pytest.mark.case(55)
 def test_pages_are_compressed_and_vary_by_encoding_under_nginx(tmp_path):
     build(tmp_path, HASHED)
     with nginx_server(tmp_path, HASHED, tmp_path / "home") as running:

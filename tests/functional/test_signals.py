@@ -64,6 +64,7 @@ def ended(process: subprocess.Popen[str]) -> Result:
 # Drained and recorded
 
 
+@pytest.mark.case(53)
 @both_signals
 def test_a_signal_ends_a_run_in_order_though_its_upstream_hangs(mirror, index, number) -> None:
     some_projects(index)
@@ -90,6 +91,7 @@ def test_a_signal_ends_a_run_in_order_though_its_upstream_hangs(mirror, index, n
     assert check_tree(mirror.web, "hashed", index) == []
 
 
+@pytest.mark.case(53)
 def test_a_signal_to_the_parent_alone_suffices_and_a_second_one_does_no_harm(mirror, index) -> None:
     some_projects(index)
     index.gate("/simple/project-3/")
@@ -105,6 +107,7 @@ def test_a_signal_to_the_parent_alone_suffices_and_a_second_one_does_no_harm(mir
     assert listed(mirror)
 
 
+@pytest.mark.case(53)
 def test_an_interrupted_update_keeps_what_was_there_and_the_root_index_says_what_is(mirror, index) -> None:
     some_projects(index)
     assert mirror.run().status == 0
@@ -176,6 +179,7 @@ def test_a_signal_while_the_first_pages_hang_leaves_a_whole_tree_without_project
     assert not list(mirror.web.glob("simple/*/*"))
 
 
+@pytest.mark.case(53)
 def test_a_signal_ends_a_run_that_waits_for_an_upstream_that_asked_for_patience(mirror, index) -> None:
     some_projects(index)
     index.fault("/packages/*", faults.status(503, 120))
@@ -189,6 +193,7 @@ def test_a_signal_ends_a_run_that_waits_for_an_upstream_that_asked_for_patience(
 # The lock
 
 
+@pytest.mark.case(49)
 def test_a_second_run_is_refused_at_once_and_told_who_holds_the_mirror_since_when(mirror, index) -> None:
     some_projects(index)
     gate = index.gate("/simple/project-3/")
@@ -207,6 +212,7 @@ def test_a_second_run_is_refused_at_once_and_told_who_holds_the_mirror_since_whe
     assert check_tree(mirror.web, "hashed", index) == []
 
 
+@pytest.mark.case(49)
 @pytest.mark.parametrize("before", ["never mirrored", "mirrored"])
 def test_a_mirror_held_by_another_program_is_left_alone(mirror, index, before) -> None:
     """As bandersnatch holds it: an exclusive flock on the same file, whose content is its own."""
@@ -261,6 +267,7 @@ def test_plan_and_status_answer_while_a_run_holds_the_mirror(mirror, index) -> N
     assert check_tree(mirror.web, "hashed", index) == []
 
 
+@pytest.mark.case(49)
 def test_the_lock_file_of_a_dead_run_is_no_obstacle(mirror, index) -> None:
     some_projects(index)
     mirror.directory.mkdir()

@@ -42,12 +42,14 @@ def run_again(mirror: Mirror, index: FakeIndex, *arguments: str) -> tuple[list[s
 # A whole mirror
 
 
+@pytest.mark.case(26, 27, 28, 29, 39)
 def test_a_first_run_publishes_all_that_upstream_lists_in_every_tree(each_tree: Mirror, index: FakeIndex) -> None:
     fill_with_oddities(index)
     succeed(each_tree.run())
     assert problems(each_tree, index) == []
 
 
+@pytest.mark.case(1)
 def test_a_run_with_nothing_to_do_asks_for_the_root_index_alone_and_writes_nothing(
     each_tree: Mirror, index: FakeIndex
 ) -> None:
@@ -59,6 +61,7 @@ def test_a_run_with_nothing_to_do_asks_for_the_root_index_alone_and_writes_nothi
     assert index.requests[0].status == 304
 
 
+@pytest.mark.case(1)
 def test_without_an_etag_the_same_root_index_is_still_nothing_to_do(mirror: Mirror, index: FakeIndex) -> None:
     index.fill(10)
     index.fault("/simple/*", faults.no_header("ETag"))
@@ -67,6 +70,7 @@ def test_without_an_etag_the_same_root_index_is_still_nothing_to_do(mirror: Mirr
     assert "if-none-match" not in index.requests[0].headers
 
 
+@pytest.mark.case(2)
 def test_one_changed_project_is_one_page_and_its_new_files(each_tree: Mirror, index: FakeIndex) -> None:
     index.fill(60)
     succeed(each_tree.run())
@@ -118,6 +122,7 @@ def test_a_new_serial_alone_touches_no_file(mirror: Mirror, index: FakeIndex) ->
     assert problems(mirror, index) == []
 
 
+@pytest.mark.case(3)
 def test_a_serial_that_goes_down_is_a_change(mirror: Mirror, index: FakeIndex) -> None:
     index.add_file("six", "six-1.0-py3-none-any.whl")
     index.add_file("idna", "idna-1.0.tar.gz")
@@ -143,6 +148,7 @@ def test_a_page_newer_than_the_root_index_is_published_with_its_own_serial(mirro
     assert problems(mirror, index) == []
 
 
+@pytest.mark.case(25)
 def test_names_of_files_that_other_projects_have_are_shared_or_go_aside(mirror: Mirror, index: FakeIndex) -> None:
     fill_with_oddities(index)
     succeed(mirror.run())
@@ -152,6 +158,7 @@ def test_names_of_files_that_other_projects_have_are_shared_or_go_aside(mirror: 
     assert sorted(url.count("/") for url in (urls["same-a"], urls["same-b"])) in ([4, 4], [4, 6])
 
 
+@pytest.mark.case(28)
 def test_every_key_that_upstream_gave_is_passed_on(mirror: Mirror, index: FakeIndex) -> None:
     fill_with_oddities(index)
     index.fault("/simple/vendored/", faults.alter(lambda document: document | {"x-page": [1, {"deep": None}]}))
@@ -283,6 +290,7 @@ def test_a_root_uri_gives_absolute_urls_on_every_page(mirror: Mirror, index: Fak
 # Large projects, and time
 
 
+@pytest.mark.case(30)
 def test_the_files_of_a_large_project_are_shared_by_the_workers(mirror: Mirror, index: FakeIndex) -> None:
     for number in range(150):
         index.add_file("large", f"large-{number}.tar.gz")

@@ -156,6 +156,7 @@ def collide(index: FakeIndex, project: str, content: bytes, layout: Layout) -> N
     index.fault(path, faults.body(content))
 
 
+@pytest.mark.case(25)
 def test_in_the_hashed_layout_the_newcomer_goes_to_its_long_path(mirror, index) -> None:
     collide(index, "alpha", b"first", "hashed")
     run(mirror, "hashed")
@@ -172,6 +173,7 @@ def test_in_the_hashed_layout_the_newcomer_goes_to_its_long_path(mirror, index) 
     assert check_tree(mirror.web, "hashed", index) == []
 
 
+@pytest.mark.case(25)
 def test_in_the_flat_layout_the_newcomer_is_refused_and_the_first_stays(mirror, index) -> None:
     collide(index, "alpha", b"first", "flat")
     run(mirror, "flat")
@@ -189,6 +191,7 @@ def test_in_the_flat_layout_the_newcomer_is_refused_and_the_first_stays(mirror, 
     assert check_tree(mirror.web, "flat", index) == []
 
 
+@pytest.mark.case(25)
 @both_layouts
 def test_of_two_other_files_that_come_at_once_under_one_name_each_page_has_its_own(mirror, index, layout) -> None:
     collide(index, "alpha", b"first", layout)
@@ -286,6 +289,7 @@ class Reader(threading.Thread):
         return self.problems
 
 
+@pytest.mark.case(51)
 @both_layouts
 def test_readers_see_only_whole_pages_whose_links_lead_to_the_right_files(mirror, index, layout) -> None:
     mirror.settings["delete-grace"] = "3600"
@@ -316,6 +320,7 @@ def some_projects(index: FakeIndex, count: int) -> None:
             index.add_file(f"project-{number}", name, content=b"%d" % number * 900, metadata=b"Name: %d\n" % number)
 
 
+@pytest.mark.case(31)
 @both_layouts
 def test_a_forced_check_finds_and_repairs_what_is_damaged_and_fetches_nothing_else(mirror, index, layout) -> None:
     some_projects(index, 7)

@@ -137,11 +137,13 @@ def overcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         yield Scene(mirror, index, mirror.run(), paths, mirror.failures())
 
 
+@pytest.mark.case(35, 41, 43)
 def test_a_run_through_passing_troubles_mirrors_everything_and_reports_no_failure(overcome: Scene) -> None:
     assert (overcome.result.status, overcome.result.stderr) == (0, "")
     assert check_tree(overcome.mirror.web, "hashed", overcome.upstream) == []
 
 
+@pytest.mark.case(35, 41, 43)
 @pytest.mark.parametrize("project", [*OVERCOME, *HARMLESS])
 def test_what_fails_is_asked_for_again_and_only_as_often_as_needed(overcome: Scene, project: str) -> None:
     path = overcome.paths[project]
@@ -185,23 +187,27 @@ def fatal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield Scene(mirror, index, result, paths, mirror.failures())
 
 
+@pytest.mark.case(34, 41, 42)
 def test_a_run_through_lasting_troubles_leaves_out_what_is_bad_and_brings_the_rest(fatal: Scene) -> None:
     assert fatal.result.status == 1
     absent = {project if trouble.where == "page" else f"{project}-1.0.tar.gz" for project, trouble in FATAL.items()}
     assert check_tree(fatal.mirror.web, "hashed", fatal.upstream, absent=absent) == []
 
 
+@pytest.mark.case(34, 41)
 @pytest.mark.parametrize("project", FATAL)
 def test_what_fails_for_good_is_named_with_its_reason(fatal: Scene, project: str) -> None:
     assert re.search(FATAL[project].reason, fatal.reasons[project])
 
 
+@pytest.mark.case(34, 41)
 @pytest.mark.parametrize("project", FATAL)
 def test_what_fails_for_good_is_tried_a_few_times_and_what_is_refused_once(fatal: Scene, project: str) -> None:
     if FATAL[project].requests is not None:
         assert len(requests_for(fatal.upstream, fatal.paths[project])) == FATAL[project].requests
 
 
+@pytest.mark.case(36)
 @pytest.mark.usefixtures("transport")
 def test_core_metadata_of_no_sane_size_is_not_taken(mirror: Mirror, index: FakeIndex) -> None:
     huge = b"Metadata-Version: 2.1\n" + bytes(11 << 20)
@@ -263,6 +269,7 @@ def assert_resumed(first: Record, second: Record, file: FakeFile) -> None:
     assert (second.status, second.sent) == (206, file.size - start)
 
 
+@pytest.mark.case(33)
 @pytest.mark.usefixtures("transport")
 def test_a_large_file_goes_on_where_its_connection_broke(mirror: Mirror, index: FakeIndex, big: FakeFile) -> None:
     index.fault(big.path, faults.truncate(0.6), times=1)
@@ -272,6 +279,7 @@ def test_a_large_file_goes_on_where_its_connection_broke(mirror: Mirror, index: 
     assert_mirrored(mirror, index)
 
 
+@pytest.mark.case(33)
 @pytest.mark.usefixtures("transport")
 def test_a_large_file_goes_on_in_the_run_after_one_that_was_killed(
     mirror: Mirror, index: FakeIndex, big: FakeFile
@@ -289,6 +297,7 @@ def test_a_large_file_goes_on_in_the_run_after_one_that_was_killed(
     assert_mirrored(mirror, index)
 
 
+@pytest.mark.case(33)
 @pytest.mark.usefixtures("transport")
 def test_a_large_file_goes_on_in_the_run_after_one_that_failed(mirror: Mirror, index: FakeIndex, big: FakeFile) -> None:
     index.fault(big.path, faults.truncate(0.6), times=1)
@@ -302,6 +311,7 @@ def test_a_large_file_goes_on_in_the_run_after_one_that_failed(mirror: Mirror, i
     assert_mirrored(mirror, index)
 
 
+@pytest.mark.case(33)
 @pytest.mark.usefixtures("transport")
 def test_a_server_that_knows_no_ranges_sends_the_whole_again(mirror: Mirror, index: FakeIndex, big: FakeFile) -> None:
     index.fault(big.path, faults.truncate(0.6), times=1)
@@ -322,6 +332,7 @@ REFUSED_RANGES = {
 }
 
 
+@pytest.mark.case(33)
 @pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("case", REFUSED_RANGES)
 def test_a_partial_that_leads_nowhere_is_fetched_once_more_from_the_start(
@@ -338,6 +349,7 @@ def test_a_partial_that_leads_nowhere_is_fetched_once_more_from_the_start(
     assert_mirrored(mirror, index)
 
 
+@pytest.mark.case(32)
 @pytest.mark.usefixtures("transport")
 def test_bad_bytes_of_a_large_file_leave_no_partial_for_the_next_run(
     mirror: Mirror, index: FakeIndex, big: FakeFile
@@ -386,6 +398,7 @@ def test_with_a_proxy_nothing_goes_another_way(mirror: Mirror, index: FakeIndex)
     assert "hunter2" not in result.stdout + result.stderr + log
 
 
+@pytest.mark.case(41)
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_credentials_go_to_the_index_and_to_no_other_host(tmp_path: Path, transport: str) -> None:
     with scenario(transport, tmp_path) as (mirror, index):
@@ -403,6 +416,7 @@ def test_credentials_go_to_the_index_and_to_no_other_host(tmp_path: Path, transp
 # Throttling ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.case(43)
 @pytest.mark.usefixtures("transport")
 def test_an_upstream_that_asks_for_less_gets_it_and_nothing_fails(mirror: Mirror, index: FakeIndex) -> None:
     index.add_file("first", "first-1.0-py3-none-any.whl", metadata=METADATA)

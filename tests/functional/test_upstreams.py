@@ -46,6 +46,7 @@ def other_host(index: FakeIndex) -> Iterator[FakeIndex]:
 # JSON without serials
 
 
+@pytest.mark.case(4)
 def test_without_serials_every_page_is_asked_for_conditionally_and_nothing_is_written(
     mirror: Mirror, index: FakeIndex
 ) -> None:
@@ -65,6 +66,7 @@ def test_without_serials_every_page_is_asked_for_conditionally_and_nothing_is_wr
     assert written(before, stamps(mirror.web)) == set()
 
 
+@pytest.mark.case(4)
 def test_without_serials_and_etags_the_content_says_what_changed(mirror: Mirror, index: FakeIndex) -> None:
     index.dialect = "json-no-serials"
     index.fault("/simple/*", faults.no_header("ETag"))
@@ -85,6 +87,7 @@ def test_without_serials_and_etags_the_content_says_what_changed(mirror: Mirror,
     assert problems(mirror, index) == []
 
 
+@pytest.mark.case(4)
 def test_a_project_that_is_new_or_gone_without_serials(mirror: Mirror, index: FakeIndex) -> None:
     index.dialect = "json-no-serials"
     for name in ("a", "b"):
@@ -243,6 +246,7 @@ def test_a_page_in_another_format_fails_its_project_and_changes_nothing_else(mir
 # Addresses
 
 
+@pytest.mark.case(24)
 @pytest.mark.parametrize("dialect", ["json", "html"])
 @pytest.mark.parametrize("layout", ["hashed", "flat"])
 def test_relative_urls_lead_to_the_same_tree(dialect: Dialect, layout: str, mirror: Mirror, index: FakeIndex) -> None:
@@ -296,6 +300,7 @@ def test_serials_given_as_strings_are_numbers_here(transport: str, mirror: Mirro
     assert index.paths() == ["/simple/"]
 
 
+@pytest.mark.case(9)
 def test_a_newer_minor_version_with_unknown_keys_is_mirrored(mirror: Mirror, index: FakeIndex) -> None:
     index.add_file("six", WHEEL, metadata=METADATA)
 
@@ -351,6 +356,7 @@ def served(mirror: Mirror, home: Path) -> Iterator[Nginx]:
         yield nginx
 
 
+@pytest.mark.case(55)
 @pytest.mark.parametrize("layout", ["hashed", "flat"])
 def test_a_mirror_of_a_mirror_is_like_the_first(layout: str, mirror: Mirror, index: FakeIndex, tmp_path: Path) -> None:
     mirror.settings["layout"] = layout
@@ -431,6 +437,7 @@ def test_credentials_go_to_the_index_alone_and_are_written_nowhere(transport: st
         mirror.close()
 
 
+@pytest.mark.case(41)
 @pytest.mark.parametrize("transport", ["curl", "requests"])
 def test_a_redirect_takes_no_credentials_to_another_host(
     transport: str, mirror: Mirror, index: FakeIndex, other_host: FakeIndex

@@ -110,6 +110,7 @@ def test_without_a_state_there_is_nothing_to_verify(mirror: Mirror) -> None:
 # What is damaged
 
 
+@pytest.mark.case(31)
 def test_a_bit_that_turned_in_a_file_is_found_and_repaired(each_layout: Mirror, index: FakeIndex) -> None:
     file = at_rest(each_layout, "six-1.0.tar.gz")
     good = file.read_bytes()
@@ -210,6 +211,7 @@ def test_damage_at_an_upstream_without_serials_is_repaired(mirror: Mirror, index
     assert problems(mirror, index) == []
 
 
+@pytest.mark.case(31)
 def test_compare_method_stat_reads_no_file_and_sees_another_size(filled: Mirror, index: FakeIndex) -> None:
     filled.settings["compare-method"] = "stat"
     spoil(at_rest(filled, "six-1.0.tar.gz"))

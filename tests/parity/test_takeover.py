@@ -40,6 +40,7 @@ def give(giver: Side, taker: Side, home: Path) -> None:
     shutil.copytree(home / giver.name, home / taker.name, symlinks=True)
 
 
+@pytest.mark.case(52)
 @pytest.mark.parametrize("options", VARIANTS)
 def test_a_tree_of_bandersnatch_is_taken_over_and_given_back_without_a_transfer(
     beside: Callable[[Case], Beside], tmp_path: Path, options: str
@@ -88,6 +89,7 @@ def test_bandersnatch_goes_on_in_a_tree_that_fastmirror_made(
     assert mine.keys() <= ours.facts.keys() | {"exit status/0"}
 
 
+@pytest.mark.case(52)
 def test_a_frozen_tree_is_taken_over_with_what_it_lacks(beside: Callable[[Case], Beside], tmp_path: Path) -> None:
     """Its `todo` says what is missing, its `status` is absent; only what is missing is fetched."""
     both = beside(Case("frozen", varied))

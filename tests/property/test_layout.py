@@ -4,6 +4,7 @@ import posixpath
 import re
 from urllib.parse import unquote, urlsplit
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +42,7 @@ FLAT_FILE = re.compile(r"packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+", r
 HASHED_FILE = re.compile(r"packages/[0-9a-f]{3}/[^/]+", re.DOTALL)
 
 
+@pytest.mark.case(40)
 @given(layouts, hostile_urls, filenames, sha256s | st.text("0123456789abcdef", min_size=96, max_size=128))
 def test_no_url_and_no_file_name_lead_out_of_packages(layout, url, filename, digest):
     path, long_path = file_paths(layout, url, filename, digest)
@@ -54,6 +56,7 @@ def test_no_url_and_no_file_name_lead_out_of_packages(layout, url, filename, dig
         assert path == long_path
 
 
+@pytest.mark.case(39)
 @given(hostile_filenames | texts)
 def test_a_file_name_that_is_taken_is_one_part_of_a_path_and_can_be_stored(filename):
     if unsafe_filename(filename) is None:

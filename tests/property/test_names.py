@@ -34,6 +34,7 @@ def test_a_normal_name_is_one_plain_part_of_a_path(raw):
     assert NORMAL.fullmatch(normalize(raw))
 
 
+@pytest.mark.case(6)
 @given(near_names | st.text(max_size=300) | json_values)
 @example("six\n")
 @example("a" * 241)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,6 +133,7 @@ def test_a_retry_waits_no_less_than_the_one_before_and_a_day_at_most(failures):
     assert 0 <= retry_delay_s(failures) <= retry_delay_s(failures + 1) <= 24 * 3600
 
 
+@pytest.mark.case(28)
 @given(json_values | st.datetimes().map(str) | st.text("0123456789T:+-. Z", max_size=30))
 def test_any_upload_time_is_a_number(value):
     assert isinstance(upload_timestamp(File("", "", "sha256", "", None, None, {"upload-time": value})), float)

@@ -127,6 +127,7 @@ def test_rendering_twice_gives_the_same_bytes(document: dict[str, Any]) -> None:
         assert render(page, SIX, 5, stored(page)) == render(page, SIX, 5, stored(page))
 
 
+@pytest.mark.case(26, 27)
 @given(pages())
 def test_what_upstream_wrote_stays_within_its_attribute(document: dict[str, Any]) -> None:
     page = parse_json(encoded(document))
@@ -182,6 +183,7 @@ def test_no_legacy_document_raises_anything_but_a_page_error(document: Any) -> N
         check_error(error)
 
 
+@pytest.mark.case(40)
 @given(hostile_pages, st.booleans())
 def test_what_is_accepted_is_safe_to_fetch_and_to_store(document: dict[str, Any], accept_unhashed: bool) -> None:
     try:
@@ -225,6 +227,7 @@ def test_what_html_pages_list_is_safe_too(text: str) -> None:
         assert len(file.digest) == 64
 
 
+@pytest.mark.case(24)
 @given(
     st.from_regex(r"(\.\./){0,4}[A-Za-z0-9._~%/+-]{1,20}", fullmatch=True),
     st.sampled_from([PAGE_URL, "https://index.example", "http://index.example:8080/a/b", "https://h.example/x?y=/z"]),

@@ -145,6 +145,7 @@ def test_allowed_versions_stay_and_all_of_an_unlisted_project_go():
     assert kept(narrowing, other) == []
 
 
+@pytest.mark.case(29)
 def test_blocked_versions_go_and_what_is_no_version_stays():
     narrowing, _ = filters("blocklist_release", "[blocklist]", "packages =", "    foo-bar<1", "    six")
     assert kept(narrowing, releases("0.1", "1.0", "odd")) == ["1.0", "odd"]
@@ -204,6 +205,7 @@ def test_the_latest_versions_may_be_told_by_time():
     assert kept(narrowing, Listing(FOO, files, list(times))) == ["1.0", "2.0"]  # 2.0 is shown by PyPI
 
 
+@pytest.mark.case(29)
 def test_versions_that_lost_their_files_leave_the_page():
     narrowing, _ = filters("latest_release", "[latest_release]", "keep = 1")
     narrowed = narrowing.narrow(releases("1.0", "2.0"))
@@ -429,6 +431,7 @@ listings = st.builds(
 )
 
 
+@pytest.mark.case(29)
 @given(listings, st.lists(st.sampled_from(ALL_BUT_FILES), min_size=1, unique=True))
 def test_filters_never_raise_never_add_and_change_nothing_the_second_time(listing: Listing, enabled: list[str]):
     narrowing, _ = filters(" ".join(enabled), *EVERYTHING)

@@ -135,6 +135,7 @@ def test_a_path_of_pypis_shape_is_kept(url):
     assert file_paths(Layout.HASHED, url, WHEEL, DIGEST) == (f"packages/0ef/{WHEEL}", long_path)
 
 
+@pytest.mark.case(40)
 @pytest.mark.parametrize(
     "url",
     [
@@ -164,6 +165,7 @@ def test_a_longer_digest_gives_a_path_of_the_same_shape():
     assert paths == (f"packages/aba/{WHEEL}", f"packages/ab/ab/{'ab' * 30}/{WHEEL}")
 
 
+@pytest.mark.case(39)
 @pytest.mark.parametrize(
     "filename",
     [

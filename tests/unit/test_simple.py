@@ -175,6 +175,7 @@ def test_a_refused_entry_leaves_the_rest_standing() -> None:
     assert [name for name, _ in page.refused] == ["?", "../six", "six-1.0.tar.gz", "?"]
 
 
+@pytest.mark.case(25)
 def test_the_first_of_two_entries_with_one_name_stands() -> None:
     page = json_page(entry(), entry(hashes={"sha256": OTHER}))
     assert [file.digest for file in page.files] == [SHA]
@@ -186,6 +187,7 @@ def test_a_refused_name_is_printable_and_bounded() -> None:
     assert [name for name, _ in page.refused] == ["\\x1b[2J\\n", "a" * 255]
 
 
+@pytest.mark.case(40)
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
@@ -230,6 +232,7 @@ def test_an_unsafe_url_is_refused(url: object, reason: str) -> None:
     assert reason in refusal(url=url)
 
 
+@pytest.mark.case(24)
 @pytest.mark.parametrize(
     ("url", "absolute"),
     [
@@ -304,6 +307,7 @@ def test_optional_keys_of_a_wrong_type_are_dropped_and_the_file_stands() -> None
     assert set(file_of(json_page(entry(**wrong))).keys) == {"filename", "url", "hashes", "size"}
 
 
+@pytest.mark.case(26, 28)
 def test_an_empty_reason_means_yanked_and_an_empty_upload_time_none() -> None:
     keys = file_of(json_page(entry(yanked="", upload_time=""))).keys
     assert keys["yanked"] is True
@@ -575,6 +579,7 @@ def test_the_aliases_of_core_metadata_and_empty_upload_times_are_never_written()
     assert keys["core-metadata"] == offered
 
 
+@pytest.mark.case(26)
 def test_the_reason_of_a_yank_survives() -> None:
     page = json_page(entry(yanked='why <b>"&"\n'))
     assert rendered(page)["yanked"] == 'why <b>"&"\n'

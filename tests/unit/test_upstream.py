@@ -166,11 +166,13 @@ def test_an_html_root_index_lists_names_without_serials():
 # JSON root indexes
 
 
+@pytest.mark.case(10)
 def test_names_are_normalised_and_the_greatest_serial_is_the_whole_indexs():
     index = parse_json_root(root(("Flask.Admin", 7), ("six", 5)))
     assert index == index_of({"flask-admin": 7, "six": 5}, 7)
 
 
+@pytest.mark.case(10)
 def test_the_serial_of_the_whole_may_be_above_that_of_every_project():
     """The last event may have been a removal."""
     assert parse_json_root(with_serial(root(("six", 5)), 9)).serial == 9
@@ -224,11 +226,13 @@ def test_a_serial_is_a_positive_number_that_the_state_can_hold_or_none(given, se
     assert parse_json_root(json.dumps(json.loads(body), indent=1).encode()).projects == {"six": serial}
 
 
+@pytest.mark.case(9)
 @pytest.mark.parametrize("version", ["1.0", "1.4", "1.99", "1"])
 def test_every_minor_version_is_read(version):
     assert parse_json_root(root(("six", 5)).replace(b"1.4", version.encode())).projects == {"six": 5}
 
 
+@pytest.mark.case(9)
 @pytest.mark.parametrize("version", ["2.0", "0.9", "10.1", "", "one"])
 def test_another_major_version_is_refused(version):
     with pytest.raises(PageError, match="unknown major api-version"):
@@ -313,6 +317,7 @@ def test_so_many_changes_take_the_whole_of_both():
     assert root_change(old, new) is None
 
 
+@pytest.mark.case(2)
 def test_a_change_in_a_large_index_is_found():
     listed = [(f"p-{number}", number + 1) for number in range(40_000)]
     changed = [*listed[:20_000], ("p-20000", 99_999), *listed[20_001:30_000], *listed[30_001:]]
