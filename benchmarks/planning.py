@@ -111,7 +111,9 @@ def _measure_all(given: argparse.Namespace, cache: Path, home: Path, same: Upstr
         fill_state(filled, prepare_upstream(cache, projects=1, seed=given.seed, port=given.port), given)
         everything = f"to update: {same.projects:,} project"
         before.append(Case(EVERYTHING_NEW, "fastmirror", _fastmirror("plan", home / "empty", same), everything))
-        before.append(Case(FIRST_SIGHT, "fastmirror", _fastmirror("mirror", filled, same), NOTHING))
+        # The upstream has no pages to sweep.
+        first_sight = _fastmirror("mirror", filled, same, "--set", "sweep=0")
+        before.append(Case(FIRST_SIGHT, "fastmirror", first_sight, NOTHING))
         before.append(Case(NO_CHANGE, "fastmirror", _fastmirror("mirror", filled, same), NOTHING))
         changed = f"to update: {given.changed:,} project"
         after.append(Case(CHANGED.format(given.changed), "fastmirror", _fastmirror("plan", filled, other), changed))
@@ -154,10 +156,10 @@ def _measure_case(case: Case, runs: int, home: Path, server: Server) -> Row:
     return row
 
 
-def _fastmirror(command: str, directory: Path, upstream: Upstream) -> list[str]:
+def _fastmirror(command: str, directory: Path, upstream: Upstream, *more: str) -> list[str]:
     configuration = directory.with_name(f"{directory.name}.conf")
     configuration.write_text(CONFIGURATION.format(directory=directory, master=upstream.address))
-    return [sys.executable, "-m", "fastmirror", "--config", str(configuration), command]
+    return [sys.executable, "-m", "fastmirror", "--config", str(configuration), command, *more]
 
 
 def fill_state(directory: Path, one: Upstream, given: argparse.Namespace) -> None:

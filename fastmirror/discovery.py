@@ -12,6 +12,7 @@ import xxhash
 from fastmirror.errors import UpstreamError
 from fastmirror.lanes import retry_after_s
 from fastmirror.planner import plan_sync
+from fastmirror.sweep import Sweep, plan_sweep
 from fastmirror.upstream import (
     Dialect,
     dialect_of,
@@ -75,6 +76,7 @@ class Found(NamedTuple):
     serial: int | None  # of the root index; None where there is none
     retries: int  # of the updates: earlier failures
     denied: Sequence[NormalizedName] = ()  # held, and no longer selected
+    sweep: Sweep = Sweep({}, "")  # asked for beside all this
 
     def narrowed_to(self, names: Container[NormalizedName]) -> Found:
         """Touch only these; nothing else is removed either."""
@@ -82,8 +84,13 @@ class Found(NamedTuple):
         return self._replace(update=update, remove=[], denied=())
 
     @property
+    def asked(self) -> int:
+        """How many projects upstream is asked for."""
+        return len(self.update) + len(self.remove) + len(self.sweep.projects)
+
+    @property
     def touched(self) -> set[NormalizedName]:
-        """Every project that the run does something about."""
+        """Every project that the run does something about, but for the sweep."""
         return {*self.update, *self.remove, *self.denied}
 
 
@@ -106,6 +113,7 @@ class Discovery:
         """`base` is the digest of what shapes every page, `own` the directory that is ours."""
         self._master = settings.upstream.master
         self._root_limit = settings.upstream.limits.root_index
+        self._sweep = settings.run.sweep
         self._state = state
         self._session = session
         self._cache = os.path.join(own, "root-index")
@@ -151,7 +159,9 @@ class Discovery:
         if check_id is not None:
             found = self._with_everything(found, chosen, check_id=check_id)
         found = self._with_unwanted(self._with_reshaped(found, chosen), chosen)
-        return self._with_retries(found, chosen, retry_failed=retry_failed)
+        found = self._with_retries(found, chosen, retry_failed=retry_failed)
+        may_sweep = root is not None and root.is_new and trust_cache and check_id is None and not chosen.by_command
+        return self._with_sweep(found) if may_sweep else found
 
     def _plan_root(self, root: Root, *, trust_cache: bool) -> Found:
         """Compare what upstream lists with what the state holds."""
@@ -270,6 +280,12 @@ class Discovery:
         leave = found.touched if due else set()
         again = {name: serial for name, serial in due.items() if name not in leave}
         return found._replace(update=update | again, retries=len(due))
+
+    def _with_sweep(self, found: Found) -> Found:
+        """Add the next part of the mirror, where serials leave it unasked."""
+        if self._state is None or found.serial is None:
+            return found
+        return found._replace(sweep=plan_sweep(self._state, self._sweep, found.touched))
 
     def applied(self, root: Root, serial: int | None) -> dict[str, str | None]:
         """Keep a root index that has been applied in full; returns the facts to commit with it."""

@@ -15,7 +15,7 @@ from fastmirror.publisher import Done, Publisher
 from fastmirror.schema import RecordedJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from fastmirror.discovery import Wanted
     from fastmirror.names import NormalizedName
@@ -58,6 +58,7 @@ class Execution:
         self._counts = counts
         self._progress = progress
         self._pool: Pool | None = None
+        self._swept: Container[NormalizedName] = ()
         self._publisher = Publisher(storage, state, terms.check_id, self._wake, self._unpublished)
         self._signal = 0
         self.stopped = ""  # why nothing more is begun, by stop-on-error
@@ -92,12 +93,13 @@ class Execution:
         self._signal = number
         self._wake()
 
-    def do(self, update: dict[NormalizedName, int | None]) -> None:
-        """Have the workers do these projects, and record them.
+    def do(self, update: dict[NormalizedName, int | None], swept: Container[NormalizedName] = ()) -> None:
+        """Have the workers do these projects, and record them; of `swept` nothing says that they have changed.
 
         Raises Interrupted or StorageError when what was answered is recorded, but not all was answered.
         """
         pool = self._pool
+        self._swept = swept
         self._counts.planned += len(update)
         if pool is None or not update:
             return
@@ -137,13 +139,20 @@ class Execution:
             for name in names:
                 held = known.get(name)
                 force = terms.force or (held is not None and held.outcome == "damaged")
-                job = ProjectJob(name, update[name], held, name in wanted, force, check=terms.check)
+                swept = name in self._swept
+                job = ProjectJob(name, update[name], held, name in wanted, force, check=terms.check, sweep=swept)
                 yield job._replace(hidden=hidden[name]) if name in hidden else job
 
     def _take(self, job: ProjectJob, outcome: Outcome) -> None:
         if outcome.storage_failure:
             self._storage_failure = outcome.reason
             return
+        if job.sweep:
+            self._counts.swept += 1
+            if outcome.status in {"unchanged", "failed"}:
+                self._leave(job, outcome)
+                return
+            self._counts.swept_changed += outcome.status != "gone"
         self._counts.take(outcome)
         is_bad = outcome.status in {"failed", "partial", "damaged"}
         checked = outcome.checked
@@ -169,6 +178,15 @@ class Execution:
             self._gone.append(done)
         else:
             self._publisher.add(done)
+
+    def _leave(self, job: ProjectJob, outcome: Outcome) -> None:
+        """A sweep found no change, or nothing out: the project stays as it is, and nobody has failed."""
+        self._counts.leave(outcome)
+        self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, 0)
+        if outcome.status == "failed":
+            _LOG.info("%s: left as it is by the sweep: %s", outcome.name, outcome.reason)
+        elif job.known is not None and outcome.etag != job.known.etag:
+            self._publisher.add(Done(outcome, RecordedJob(wanted=False, forced=False, tries=0, expected=None)))
 
     def _unpublished(self, outcome: Outcome, failed: Outcome) -> None:
         self._counts.take_back(outcome.name, outcome.status)

@@ -45,6 +45,7 @@ class PlannedRun(NamedTuple):
     complete: bool  # upstream's list was read
     failed: int = 0  # pages that could not be read, where files were asked for
     denied: tuple[str, ...] = ()  # of the removals: no longer selected
+    sweep: int = 0  # asked for beside these, though nothing says that they have changed
 
 
 class MirrorStatus(NamedTuple):
@@ -100,7 +101,8 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
         names, denied = tuple(sorted(found.update)), tuple(sorted(found.denied))
         remove = (*denied, *sorted(found.remove))
         complete = chosen.needs_root
-        return PlannedRun(len(names), names, remove, held, found.retries, files, size, complete, failed, denied)
+        sweep = len(found.sweep.projects)
+        return PlannedRun(len(names), names, remove, held, found.retries, files, size, complete, failed, denied, sweep)
     finally:
         session.close()
         if state is not None:

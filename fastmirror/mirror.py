@@ -21,6 +21,7 @@ from fastmirror.lock import hold_lock
 from fastmirror.removal import Removals, is_held_back, settle, unlink_doomed
 from fastmirror.run import Run, open_parts
 from fastmirror.summary import FAILURES_TOLD, Counts, Summary
+from fastmirror.sweep import CURSOR
 from fastmirror.transport.session import Session
 from fastmirror.upstream import with_netrc
 
@@ -108,21 +109,21 @@ class _Run(Run):
         )
         self._serial = found.serial
         settle(self._state, self._storage, clean=self._clean)
-        if found.update or found.remove or found.denied:
-            if asked := len(found.update) + len(found.remove):
-                self._execution.open(asked)
+        if found.asked or found.denied:
+            if found.asked:
+                self._execution.open(found.asked)
             dialect = root.dialect if root is not None else discovery.dialect()
             self._mark_unclean(self._begun(discovery))
             self._execution.brief(self._context(dialect, debug=options.debug))
             self._remove(found)
-            self._update(found.update)
+            self._update(found)
             self._require_answers()
         self._conclude(discovery, root, found)
 
     def _require_answers(self) -> None:
         """Raises UpstreamError if the upstream did not answer for any project."""
         counts = self._counts
-        if counts.unreachable and counts.unreachable == counts.answered:
+        if counts.unreachable and counts.unreachable == counts.answered - counts.swept_unread:
             self._trust_rows_again()
             raise UpstreamError(f"upstream does not answer: {next(iter(counts.failures.values()))}")
 
@@ -149,8 +150,9 @@ class _Run(Run):
         self._execution.do(dict.fromkeys(found.remove))
         self._removals.take(self._execution.take_gone(), found.denied, self._check_id)
 
-    def _update(self, update: dict[NormalizedName, int | None]) -> None:
-        self._execution.do(update)
+    def _update(self, found: Found) -> None:
+        update = found.update | found.sweep.projects
+        self._execution.do(update, swept=found.sweep.projects)
         self._removals.take(self._execution.take_gone(), (), self._check_id)
         self._free_disputed(update)
 
@@ -161,8 +163,9 @@ class _Run(Run):
     def _conclude(self, discovery: Discovery, root: Root | None, found: Found) -> None:
         formats = self._settings.pages.formats
         # After a run that was cut off the index may be behind the rows, though nothing is left to do.
+        has_changed = self._marked and (found.touched or self._counts.swept_changed)
         if (
-            self._marked
+            has_changed
             or not self._clean
             or any(self._storage.size(index_path(page_format)) is None for page_format in formats)
         ):
@@ -181,6 +184,8 @@ class _Run(Run):
         is_whole = all_asked and not self._counts.held_removals
         if self._options.force_check and is_whole:
             facts["force_check_run"] = None
+        if all_asked and found.sweep.last:
+            facts[CURSOR] = found.sweep.last
         if is_whole:
             facts["selection"] = discovery.selection
         if root is not None and is_whole and root.is_new:

@@ -161,6 +161,7 @@ class ProjectJob(NamedTuple):
     held: Held | None = None
     hidden: tuple[str, ...] = ()  # paths below web/ of its files that are kept out of it
     check: bool = False  # look at what is at rest first; upstream is asked only if something is wrong, or by `force`
+    sweep: bool = False  # nothing says that it has changed: a page that cannot be had, or is older, leaves all as it is
 
 
 class FilesJob(NamedTuple):

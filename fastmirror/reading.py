@@ -228,7 +228,7 @@ class PageReader:
         reason = _staleness(page, self._job.serial)
         if not reason:
             return False
-        if self._stale_tries < len(_STALE_WAITS_S):
+        if self._stale_tries < len(_STALE_WAITS_S) and not self._job.sweep:
             self._lanes.after(_STALE_WAITS_S[self._stale_tries], lambda: self._guarded(self._ask))
             self._stale_tries += 1
             return True

@@ -37,6 +37,10 @@ def summary_text(summary: Summary) -> str:
         f"fetched: {_files(summary.files, summary.bytes)} in {human_time(summary.seconds)}{_rates(summary)}",
         *_failure_lines(summary.failures, summary.failed + summary.partial),
     ]
+    if summary.swept:
+        found = _counted((summary.swept_unread, "not read"))
+        swept = _plural(summary.swept, "project", "projects")
+        lines.insert(1, ", ".join([f"swept: {swept}", f"{summary.swept_changed:,} changed", *found]))
     if summary.held_removals or summary.held_files:
         held = _joined((summary.held_removals, "project", "projects"), (summary.held_files, "file", "files"))
         options = [
@@ -176,11 +180,13 @@ def plan_text(plan: PlannedRun) -> str:
     lines.append(f"to remove: {_plural(removals, 'project', 'projects')}{held}")
     lines[-1] += _names(plan.denied, len(plan.denied), "no longer selected: ")
     lines[-1] += _names(removed, len(removed), "no longer listed: " if plan.denied else "")
+    if plan.sweep:
+        lines.append(f"to sweep: {_plural(plan.sweep, 'project', 'projects')}, for what changes without a serial")
     if plan.files is not None:
         lines.append(f"to fetch: {_files(plan.files, plan.bytes)}")
     if plan.failed:
         lines.append(f"not known: {_plural(plan.failed, 'page', 'pages')} could not be read")
-    if plan.complete and not plan.update and not plan.remove:
+    if plan.complete and not (plan.update or plan.remove or plan.sweep):
         lines.append("nothing to do")
     return "\n".join(lines)
 

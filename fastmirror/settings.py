@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import xxhash
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from fastmirror.effective import Effective
     from fastmirror.filters import FilterSettings
     from fastmirror.layout import Layout, PageFormat
@@ -102,6 +104,7 @@ class RunSettings:
     diff_file: str | None  # absolute path: lists what a run wrote
     diff_with_epoch: bool  # put the run's start behind its name
     verifiers: int  # processes of `verify`; 0: as many as `processes`
+    sweep: int | Fraction | None  # asked for without a new serial: projects, or a part of them; None: the default rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
+from fractions import Fraction
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -79,8 +80,8 @@ _SUPPORTED = _words("""
     global-timeout hash-index index-transfers json keep-index-versions keep_index_versions layout log-config
     log-keep log-max-size master max-file-size max-metadata-size max-page-size max-rate max-removals
     max-removed-files max-root-size min-free netrc processes proxy release-files removed-projects root_uri
-    simple-format staging stop-on-error storage-backend storage-filesystem-manage-permissions timeout transport
-    unhashed verifiers workers
+    simple-format staging stop-on-error storage-backend storage-filesystem-manage-permissions sweep timeout
+    transport unhashed verifiers workers
 """)
 # Keys of bandersnatch's that are not needed here: what failed or is gone never holds up anything else.
 _NEEDLESS = _words("api-method cleanup_todo delete_missing_packages delete-packages packages")
@@ -208,7 +209,21 @@ def _run(config: ini.Ini, warnings: list[str]) -> RunSettings:
         diff_file=_diff_file(config, warnings),
         diff_with_epoch=config.read("mirror", "diff-append-epoch", ini.boolean, False),
         verifiers=config.read("mirror", "verifiers", ini.whole(0, 256), 0),
+        sweep=config.read("mirror", "sweep", ini.optional(_sweep), None),
     )
+
+
+_PORTION = re.compile(r"(\d{1,9})|(\d{1,3}(?:\.\d{1,6})?) ?%", re.ASCII)
+
+
+def _sweep(entry: ini.Entry) -> int | Fraction:
+    """A number of projects, or a part of the mirror."""
+    match = _PORTION.fullmatch(entry.value)
+    if match and match[1]:
+        return int(match[1])
+    if match and (share := Fraction(match[2]) / 100) <= 1:
+        return share
+    raise entry.refused("a part of the mirror such as 0.1%, or a number of projects, 0 for none")
 
 
 def _pool(config: ini.Ini, cores: int) -> PoolSettings:

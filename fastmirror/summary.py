@@ -39,6 +39,9 @@ class Summary(NamedTuple):
     exit_status: int
     error: str  # why the run ended early; "" if it did not
     serial: int | None
+    swept: int = 0  # asked for though nothing said that they had changed; what had not is counted nowhere else
+    swept_changed: int = 0
+    swept_unread: int = 0  # left as they are: their pages could not be had, or were older
 
 
 class FoundDamage(NamedTuple):
@@ -130,6 +133,9 @@ class Counts:
         self.failures: dict[str, str] = {}
         self.checks = Checks()
         self.unreachable = 0  # of the failures: upstream did not answer at all
+        self.swept = 0
+        self.swept_changed = 0
+        self.swept_unread = 0
 
     def take(self, outcome: Outcome) -> None:
         """Count one project's outcome."""
@@ -140,6 +146,13 @@ class Counts:
         if outcome.status in {"failed", "partial", "damaged"}:
             self.failures[outcome.name] = outcome.reason
         self.unreachable += outcome.unreachable
+
+    def leave(self, outcome: Outcome) -> None:
+        """Count a project that a sweep leaves as it is."""
+        self.answered += 1
+        self.files += outcome.fetched_files
+        self.bytes += outcome.fetched_bytes
+        self.swept_unread += outcome.status == "failed"
 
     def take_back(self, name: str, status: str) -> None:
         """What was said of a project does not hold: it is to be counted again."""
@@ -174,4 +187,7 @@ class Counts:
             exit_status=exit_status,
             error=error,
             serial=serial,
+            swept=self.swept,
+            swept_changed=self.swept_changed,
+            swept_unread=self.swept_unread,
         )

@@ -24,7 +24,7 @@ _STOREYS = (
     "channel",
     "packing schema state descriptors storage hidden comparison versions legacy_names lock nginx serving upstream",
     "lanes sink sources bodies wheel fetcher pages reading checking project worker processes pool",
-    "tree shadowmire adoption changes publisher rootindex discovery removal unowned execution run",
+    "tree shadowmire adoption changes publisher rootindex sweep discovery removal unowned execution run",
     "mirror verify deletion inquiry",
     "reports configuration interval face commands upkeep cli __main__",
 )

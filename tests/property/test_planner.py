@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ from fastmirror.planner import (
     plan_project,
     plan_sync,
     retry_delay_s,
+    sweep_size,
     upload_timestamp,
 )
 from tests.property.strategies import json_values
@@ -126,6 +128,26 @@ def test_the_guard_holds_more_back_where_it_holds_back_fewer_and_less_on_a_large
         assert not is_over(max(least, total // 100))
     else:
         assert is_over(count) == (count > chosen)
+
+
+shares = st.fractions(0, 1, max_denominator=10**8)
+
+
+@given(st.integers(0, 10**7), st.none() | shares | st.integers(0, 10**9))
+def test_a_sweep_takes_in_no_more_than_is_held(held, chosen):
+    assert 0 <= sweep_size(held, chosen) <= held
+
+
+@given(st.integers(1, 10**6), shares.filter(bool))
+def test_a_chosen_share_takes_in_the_whole_mirror_in_as_many_runs_as_it_says(held, share):
+    size = sweep_size(held, share)
+    assert size - 1 < held * share <= size
+    assert size * ceil(1 / share) >= held
+
+
+@given(st.integers(0, 10**7))
+def test_by_default_a_thousandth_is_swept_of_mirrors_of_more_than_10_000_projects(held):
+    assert sweep_size(held, None) == (0 if held <= 10_000 else -(-held // 1000))
 
 
 @given(st.integers(0, 10**12))

@@ -113,6 +113,12 @@ def test_every_kind_of_shortfall_is_named_in_the_last_line() -> None:
     )
 
 
+@pytest.mark.parametrize(("unread", "end"), [(0, ""), (2, ", 2 not read")])
+def test_a_sweep_is_told_apart_from_what_was_known_to_have_changed(unread: int, end: str) -> None:
+    text = reports.summary_text(a_summary(swept=1_000, swept_changed=3, swept_unread=unread))
+    assert text.splitlines()[1] == f"swept: 1,000 projects, 3 changed{end}"
+
+
 def test_a_run_with_a_bad_exit_status_never_says_complete() -> None:
     assert reports.summary_text(a_summary(exit_status=5)).endswith("\nnot complete: exit status 5")
 
@@ -150,6 +156,14 @@ def test_a_plan_without_work_says_so() -> None:
     assert text.splitlines() == ["to update: 0 projects", "to remove: 0 projects", "nothing to do"]
 
 
+def test_a_plan_of_a_sweep_alone_is_some_work() -> None:
+    assert reports.plan_text(a_plan(update=0, names=(), sweep=1)).splitlines() == [
+        "to update: 0 projects",
+        "to remove: 0 projects",
+        "to sweep: 1 project, for what changes without a serial",
+    ]
+
+
 def test_a_plan_of_named_projects_does_not_claim_to_know_the_rest() -> None:
     text = reports.plan_text(a_plan(update=0, names=(), complete=False))
     assert "list of projects was not read" in text
@@ -168,6 +182,7 @@ def test_a_plan_as_json_has_the_fields_by_name() -> None:
         "complete": True,
         "failed": 0,
         "denied": [],
+        "sweep": 0,
     }
 
 

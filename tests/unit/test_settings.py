@@ -7,6 +7,7 @@ import io
 import pickle
 import re
 from contextlib import suppress
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -124,6 +125,11 @@ KEYS = [
     ("diff-file", "/srv/diff", "run.diff_file", "/srv/diff"),
     ("diff-append-epoch", "on", "run.diff_with_epoch", True),
     ("verifiers", "9", "run.verifiers", 9),
+    ("sweep", "50", "run.sweep", 50),
+    ("sweep", "0", "run.sweep", 0),
+    ("sweep", "0.1%", "run.sweep", Fraction(1, 1000)),
+    ("sweep", "100 %", "run.sweep", Fraction(1)),
+    ("sweep", "", "run.sweep", None),
     ("global-timeout", "5h", "upstream.longest_transfer_s", 18000.0),
     ("download-mirror", "https://one.example/ https://two.example", "upstream.download_mirrors", MIRRORS),
     ("download-mirror-no-fallback", "true", "upstream.download_fallback", False),
@@ -164,6 +170,10 @@ def test_each_key_is_listed_above():
         ("file-transfers = 1025", "a whole number from 1 to 1024"),
         ("processes = 0", "a whole number from 1 to 256"),
         ("max-removals = -1", "a whole number of at least 0"),
+        ("sweep = 1.5", "a part of the mirror such as 0.1%, or a number of projects, 0 for none"),
+        ("sweep = 100.1%", "a part of the mirror such as 0.1%"),
+        ("sweep = -1%", "a part of the mirror such as 0.1%"),
+        ("sweep = all", "a part of the mirror such as 0.1%"),
         ("log-keep = -1", "a whole number from 0 to 1000"),
         ("timeout = 0", "a number of seconds above 0"),
         ("timeout = nan", "a number of seconds above 0"),
