@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -137,32 +136,34 @@ class Fetcher:
         if at_rest is not None and want.metadata == at_rest.sha256:
             done(so_far._replace(stored=(stored._replace(metadata=at_rest.sha256),)))
             return
-        goal = Goal(f"{want.url}.metadata", "sha256", want.metadata, None, self._limits.metadata, want.mtime)
-        if wheel >= 0 and want.metadata and (within := self._read_from_wheel(wheel, stored.size, goal)) is not None:
-            brought = self._metadata_arrived(want, stored, within, path)
-            done(so_far.joined(brought._replace(fetched_files=0, fetched_bytes=0)))
+        if wheel >= 0 and want.metadata and (within := self._read_from_wheel(wheel, stored.size, want)) is not None:
+            done(so_far.joined(self._metadata_arrived(want, stored, within, path, fetched_files=0)))
             return
+        goal = Goal(f"{want.url}.metadata", "sha256", want.metadata, None, self._limits.metadata, want.mtime)
 
         def arrived(arrival: Arrival) -> None:
             self._safely(want, done, lambda: done(so_far.joined(self._metadata_arrived(want, stored, arrival, path))))
 
         self._fetch_body(goal, arrived)
 
-    def _read_from_wheel(self, wheel: int, size: int, goal: Goal) -> Arrival | None:
+    def _read_from_wheel(self, wheel: int, size: int, want: Want) -> Arrival | None:
         """The core metadata as the wheel itself has it, staged; None unless it is what upstream offers."""
         body = core_metadata(wheel, size, BUFFER_BYTES)
-        if body is None or hashlib.sha256(body).hexdigest() != goal.digest:
+        if body is None or want.metadata is None:
             return None
-        sink = FileSink(goal._replace(size=len(body)), self._storage, self._desk.side, lambda: None)
+        goal = Goal("", "sha256", want.metadata, len(body), BUFFER_BYTES, want.mtime)
+        sink = FileSink(goal, self._storage, self._desk.side, lambda: None)
         sink.feed(body)
         sink.finish(lambda: None)
         arrival = checked(goal, sink)
         sink.close()
-        return arrival
+        return arrival if arrival.staged or arrival.storage_failure else None
 
-    def _metadata_arrived(self, want: Want, stored: StoredFile, arrival: Arrival, path: str) -> Brought:
+    def _metadata_arrived(
+        self, want: Want, stored: StoredFile, arrival: Arrival, path: str, *, fetched_files: int = 1
+    ) -> Brought:
         """The file is published in any case; its core metadata is offered only if it is stored and verified."""
-        without = stored._replace(metadata=None)
+        without = stored if stored.metadata is None else stored._replace(metadata=None)
         if arrival.staged:
             try:
                 placement = place_file(self._storage, arrival, (path,), repair=want.repair)
@@ -170,8 +171,9 @@ class Fetcher:
                 arrival = arrival._replace(reason=f"storage: {error}", storage_failure=is_storage_failure(error))
             else:
                 if placement.path:
-                    stored = stored._replace(metadata=arrival.sha256)
-                    return Brought(stored=(stored,), fetched_files=1, fetched_bytes=arrival.size)
+                    stored = StoredFile(stored.path, stored.size, stored.sha256, stored.mtime, arrival.sha256)
+                    fetched_bytes = arrival.size if fetched_files else 0
+                    return Brought(stored=(stored,), fetched_files=fetched_files, fetched_bytes=fetched_bytes)
                 failure = (f"{want.filename}.metadata", "its name is taken by another file")
                 return Brought(stored=(without,), failures=(failure,), disputed=(path,))
         if arrival.is_absent and not want.is_promised:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -69,6 +70,7 @@ def murmurhash2(data: bytes) -> int:
     return digest ^ digest >> 15
 
 
+@lru_cache(maxsize=8)  # each of a project's pages asks for it
 def bucket(name: str) -> str:
     """The bucket of a project's pages: the part of nginx's ``split_clients`` that its name falls into.
 

@@ -14,10 +14,13 @@ from fastmirror.model import StoredFile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+_MEMORY_LEVEL = 4  # of zlib: tables of a size that most projects fill; to clear larger ones costs more than to pack
+
 
 def pack_files(files: Sequence[StoredFile]) -> bytes:
     """Stored files as one value of the state."""
-    return zlib.compress(orjson.dumps([tuple(file) for file in files]), 1)
+    compressor = zlib.compressobj(1, memLevel=_MEMORY_LEVEL)
+    return compressor.compress(orjson.dumps([tuple(file) for file in files])) + compressor.flush()
 
 
 def unpack_files(packed: bytes) -> list[StoredFile]:

@@ -18,10 +18,10 @@ _END = struct.Struct("<4s4H2LH")  # end of central directory record (PKWARE's AP
 _LOCAL = struct.Struct("<26x2H")  # what follows a local file header: lengths of its name and its extra field
 _EXTRA_MOST = 256  # bytes of a local header's extra field; longer ones are not met with
 _STORED, _DEFLATED = 0, 8
-# A central directory header (4.3.12) of a METADATA at the top: method, sizes, length of the name, offset, name.
-_ENTRY = re.compile(
-    rb"PK\x01\x02.{6}(.{2}).{8}(.{4})(.{4})(.{2}).{12}(.{4})([^/\x00]{1,250}\.dist-info/METADATA)", re.DOTALL
-)
+# A central directory header (4.3.12) of a METADATA at the top, with its name; and its fields that are read:
+# method, packed and unpacked size, length of the name, offset of the local header.
+_ENTRY = re.compile(rb"PK\x01\x02.{42}([^/\x00]{1,250}\.dist-info/METADATA)", re.DOTALL)
+_FIELDS = struct.Struct("<10xH8x2LH12xL")
 
 
 def core_metadata(descriptor: int, size: int, limit: int) -> bytes | None:
@@ -45,8 +45,8 @@ def _content(descriptor: int, directory: bytes, limit: int) -> bytes | None:
     entry = _ENTRY.search(directory)
     if entry is None:
         return None
-    method, packed, unpacked, name_length, offset = (int.from_bytes(field, "little") for field in entry.groups()[:5])
-    if name_length != len(entry[6]) or packed > limit or unpacked > limit:
+    method, packed, unpacked, name_length, offset = _FIELDS.unpack_from(directory, entry.start())
+    if name_length != len(entry[1]) or packed > limit or unpacked > limit:
         return None
     span = os.pread(descriptor, _LOCAL.size + name_length + packed + _EXTRA_MOST, offset)
     begin = _LOCAL.size + sum(_LOCAL.unpack_from(span))
