@@ -1,9 +1,5 @@
-"""Compare fastmirror with its peers: a first sync, a run without a change, a check of everything. See
-scripts/bench.
-
-On ext4 the allocator shuns inodes that were deleted in the last minutes, which multiplies the CPU of whatever
-creates files then. So every run writes into a fresh directory, all of them are deleted at the very end, and
-the next benchmark waits until that is five minutes ago.
+"""Compare fastmirror with its peers, and with itself at another commit: a first sync, a run without a change, a
+check of everything. See scripts/bench.
 """
 
 from __future__ import annotations
@@ -11,9 +7,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import tempfile
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -21,13 +14,13 @@ from typing import NamedTuple
 from benchmarks.chart import chart
 from benchmarks.measure import measure
 from benchmarks.nginx import Server, serve
-from benchmarks.peers import Bandersnatch, Curl, Fastmirror, Peer, Step
-from benchmarks.report import Row, Run, commit, file_system, machine_facts, numbers, say, table
+from benchmarks.peers import Bandersnatch, Curl, Fastmirror, Peer, Step, check_out
+from benchmarks.report import Row, Run, commit, machine_facts, numbers, say, table
+from benchmarks.room import CACHE, room
 from benchmarks.upstream import Upstream, prepare_upstream, warm
 
 RESULTS = Path(__file__).parent / "results"
 TOOLS = ("fastmirror", "bandersnatch", "curl")
-SETTLE_S = 300
 RUN_LIMIT_S = 3600.0
 BUSY_LOAD = 0.7
 
@@ -44,6 +37,7 @@ class Options(NamedTuple):
     cache: Path
     out: Path | None
     keep: bool
+    compare: str | None
 
 
 def parse_options() -> Options:
@@ -58,10 +52,11 @@ def parse_options() -> Options:
     parser.add_argument(
         "--cache",
         type=Path,
-        default=Path(tempfile.gettempdir()) / "fastmirror-bench",
+        default=CACHE,
         help="keeps the upstream and the peers; the mirrors are written here too (default: %(default)s)",
     )
     parser.add_argument("--out", type=Path, help="result file (default: benchmarks/results/<date>-<commit>.json)")
+    parser.add_argument("--compare", metavar="REV", help="also fastmirror as it was at this commit")
     parser.add_argument("--keep", action="store_true", help="leave the mirrors and their logs where they are")
     given = parser.parse_args()
     tools = given.tools.split(",")
@@ -78,6 +73,7 @@ def parse_options() -> Options:
         given.cache.resolve(),
         given.out,
         given.keep,
+        given.compare,
     )
 
 
@@ -87,6 +83,9 @@ def choose_peers(options: Options) -> list[Peer]:
     if "fastmirror" in options.tools:
         layouts = ("hashed", "flat") if options.layout == "both" else (options.layout,)
         peers += [Fastmirror(layout) for layout in layouts]
+        if options.compare:
+            earlier = check_out(options.compare, options.cache)
+            peers += [Fastmirror(layout, earlier, f"@{options.compare}") for layout in layouts]
     if "bandersnatch" in options.tools:
         peers.append(Bandersnatch(options.cache))
     if "curl" in options.tools:
@@ -118,7 +117,7 @@ def run_all(options: Options, upstream: Upstream, peers: list[Peer], mirrors: Pa
 def _told(peer: Peer, step: Step, run: Run) -> str:
     name = f"{peer.label} {step.variant}".strip()
     outcome = f"FAILED (exit status {run.exit_status}) {run.lacks}" if run.failed else "complete"
-    return f"{step.name}: {name}: {run.wall_s:.2f} s, CPU {run.user_s + run.system_s:.2f}: {outcome}"
+    return f"{step.name}: {name}: {run.wall_s:.2f} s, CPU {run.cpu_s:.2f}: {outcome}"
 
 
 def _names(rows: dict[tuple[str, str, str], Row]) -> list[str]:
@@ -132,16 +131,7 @@ def run_step(step: Step, peer: Peer, upstream: Upstream, directory: Path, server
     measured = measure(step.command, log=_log(directory), timeout_s=RUN_LIMIT_S)
     upstream_cpu_s = server.cpu_s() - before
     lacks = peer.lacks(upstream, directory) if directory.exists() else "no mirror"
-    return Run(
-        measured.wall_s,
-        measured.user_s,
-        measured.system_s,
-        measured.tree_memory,
-        measured.process_memory,
-        upstream_cpu_s,
-        measured.exit_status,
-        lacks,
-    )
+    return Run.of(measured, upstream_cpu_s, lacks)
 
 
 def _log(directory: Path) -> Path:
@@ -151,17 +141,6 @@ def _log(directory: Path) -> Path:
 def _last_lines(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()[-8:] if log.exists() else []
     return "\n".join(f"      {line[:200]}" for line in lines)
-
-
-def settle(cache: Path) -> Path:
-    """Wait until the last benchmark's deletions are old enough; return the file whose time records them."""
-    stamp = cache / "deleted"
-    if stamp.exists() and file_system(cache).startswith("ext"):
-        left = SETTLE_S - (time.time() - stamp.stat().st_mtime)
-        if left > 0:
-            say(f"waiting {left:.0f} s: ext4 shuns the inodes that the last benchmark deleted")
-            time.sleep(left)
-    return stamp
 
 
 def write_results(options: Options, upstream: Upstream, peers: list[Peer], rows: list[Row], facts: object) -> Path:
@@ -196,25 +175,15 @@ def main() -> None:
     say("preparing the upstream and the peers")
     upstream = prepare_upstream(options.cache, projects=options.projects, seed=options.seed, port=options.port)
     peers = choose_peers(options)
-    stamp = settle(options.cache)
-    facts = machine_facts(options.cache)
-    if os.getloadavg()[0] > BUSY_LOAD:
-        say(f"the machine is busy: its load is {os.getloadavg()[0]:.1f}, so wall times will be too long")
-    mirrors = Path(tempfile.mkdtemp(prefix="mirrors-", dir=options.cache))
-    try:
+    with room(options.cache, keep=options.keep) as mirrors:
+        facts = machine_facts(options.cache)
+        if os.getloadavg()[0] > BUSY_LOAD:
+            say(f"the machine is busy: its load is {os.getloadavg()[0]:.1f}, so wall times will be too long")
         warm(upstream)
         with serve(upstream) as server:
             rows = run_all(options, upstream, peers, mirrors, server)
         print(table(rows))
         say(f"written: {write_results(options, upstream, peers, rows, facts).name} and its picture")
-    finally:
-        if options.keep:
-            say(f"kept: {mirrors}")
-        else:
-            say("deleting the mirrors")
-            shutil.rmtree(mirrors, ignore_errors=True)
-            os.sync()
-            stamp.touch()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""A bar chart of a comparison as SVG, readable on light and on dark ground. No library."""
+"""Pictures of results as SVG, readable on light and on dark ground: bars of a comparison, a curve. No library."""
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,11 @@ STYLE = """\
     text { font: 13px system-ui, sans-serif; fill: #1f2328 }
     .head { font-weight: 600; font-size: 14px }
     .note { font-size: 12px; fill: #59636e }
+    .axis { stroke: #8c959f } .line { fill: none; stroke: #1a7f37; stroke-width: 2 }
     .ours { fill: #1a7f37 } .peer { fill: #8c959f }
     .cpu { opacity: .5 }
     @media (prefers-color-scheme: dark) {
+      .line { stroke: #3fb950 }
       text { fill: #e6edf3 } .note { fill: #9198a1 } .ours { fill: #3fb950 } .peer { fill: #7d8590 }
     }
   </style>"""
@@ -38,15 +41,46 @@ def chart(rows: list[Row], title: str, note: str) -> str:
             parts += _bars(row, longest, top)
             top += 2 * BAR + GAP
         top += HEAD - 28
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top + 8}" width="{WIDTH}"'
-        f' height="{top + 8}" role="img" aria-label="{escape(title)}">'
-    )
     texts = [
         f'  <text class="head" x="12" y="24">{escape(title)}</text>',
         f'  <text class="note" x="12" y="44">{escape(note)}</text>',
     ]
-    return "\n".join([head, STYLE, *texts, *parts, "</svg>", ""])
+    return "\n".join([_open(WIDTH, top + 8, title), *texts, *parts, "</svg>", ""])
+
+
+def _open(width: int, height: int, title: str) -> str:
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">\n{STYLE}'
+
+
+def curve(points: dict[int, float], title: str, across: str, unit: str) -> str:
+    """The picture of a cost by size: points on a logarithmic scale of sizes, the cost from zero."""
+    width, height, left, top = 560, 300, 60, 50
+    smallest, largest = math.log(min(points)), math.log(max(points))
+    most = max(points.values()) * 1.15
+
+    def place(size: int, cost: float) -> tuple[float, float]:
+        return (
+            left + (width - left - 60) * (math.log(size) - smallest) / (largest - smallest),
+            top + (height - top - 50) * (1 - cost / most),
+        )
+
+    places = [(*place(size, cost), size, cost) for size, cost in points.items()]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in places)
+    base = height - 50
+    parts = [
+        _open(width, height, title),
+        f'  <text class="head" x="12" y="24">{escape(title)}</text>',
+        f'  <line class="axis" x1="{left}" y1="{base}" x2="{width - 40}" y2="{base}"/>',
+        f'  <polyline class="line" points="{line}"/>',
+    ]
+    for x, y, size, cost in places:
+        parts.append(f'  <circle class="ours" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+        parts.append(f'  <text x="{x:.1f}" y="{y - 10:.1f}" text-anchor="middle">{cost:.0f} {escape(unit)}</text>')
+        parts.append(f'  <text class="note" x="{x:.1f}" y="{base + 18}" text-anchor="middle">{size:,}</text>')
+    middle = (left + width - 40) / 2
+    parts.append(f'  <text class="note" x="{middle}" y="{height - 10}" text-anchor="middle">{escape(across)}</text>')
+    return "\n".join([*parts, "</svg>", ""])
 
 
 def _bars(row: Row, longest: float, top: int) -> list[str]:

@@ -25,7 +25,10 @@ import re
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WORDS = Path(__file__).with_name("words.txt").read_text().split()
 SYLLABLES = [consonant + vowel for consonant in "bcdfghklmnprstvxz" for vowel in "aeiou"]
@@ -93,6 +96,20 @@ def _word(source: random.Random) -> str:
 def draw_serial(normal: str, seed: int) -> int:
     """The last serial of a project."""
     return random.Random(f"serial {seed} {normal}").randrange(FIRST_SERIAL, LAST_SERIAL)
+
+
+def draw_projects(count: int, seed: int) -> Iterator[Project]:
+    """Draw so many projects, in the order of their names."""
+    return (draw_project(name, normal, seed) for normal, name in draw_names(count, seed))
+
+
+def draw_alike(name: str, *, files: int, size: int) -> Project:
+    """One project of so many source distributions, each a release, all of one size in bytes."""
+    distributions = (
+        Distribution(f"{name}-{i}.tar.gz", str(i), False, size, (FIRST_UPLOAD + i) * 1_000_000, None, False)
+        for i in range(1, files + 1)
+    )
+    return Project(name, name, FIRST_SERIAL, "", tuple(distributions))
 
 
 def draw_project(name: str, normal: str, seed: int) -> Project:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from benchmarks.upstream import Upstream
 
 START_LIMIT_S = 20.0
+ECHO_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")  # Debian: libnginx-mod-http-echo
 CONFIGURATION = """\
-{user}daemon off;
+{user}{modules}daemon off;
 worker_processes 1;
 pid {home}/nginx.pid;
 error_log {home}/error.log;
@@ -58,7 +59,8 @@ http {{
       add_header Vary Accept;
       try_files /root.$form =404;
     }}
-    location ~ ^/simple/(?<project>[^/]+)/$ {{
+    location ~ ^/simple/(?<project>[^/]+)/$ {{ {answer_page} }}
+    location @page {{
       types {{ application/vnd.pypi.simple.v1+json json; text/html html; }}
       add_header X-PyPI-Last-Serial $serial;
       add_header Vary Accept;
@@ -92,14 +94,22 @@ class Server:
 
 
 @contextmanager
-def serve(upstream: Upstream) -> Iterator[Server]:
-    """Serve an upstream on loopback until the block is left.
+def serve(upstream: Upstream, *, delay_s: float = 0.0) -> Iterator[Server]:
+    """Serve an upstream on loopback until the block is left; each page only after a delay.
 
-    Raises RuntimeError if nginx is missing, if the port is taken, or if nginx does not answer.
+    Raises RuntimeError if nginx is missing, or its echo module where there is a delay, if the port is taken, or if
+    nginx does not answer.
     """
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if not program:
         raise RuntimeError("nginx is not installed (hint: it serves the benchmark's upstream)")
+    modules = ""
+    answer_page = "try_files /nowhere @page;"
+    if delay_s:
+        if not ECHO_MODULE.exists():
+            raise RuntimeError("nginx's echo module is not installed (hint: apt install libnginx-mod-http-echo)")
+        modules = f"load_module {ECHO_MODULE};\n"
+        answer_page = f"echo_sleep {delay_s:.3f}; echo_exec @page;"
     _require_free(upstream.port)
     home = Path(tempfile.mkdtemp(prefix="fastmirror-bench-nginx-"))
     user = f"user {pwd.getpwuid(0).pw_name};\n" if os.geteuid() == 0 else ""
@@ -107,6 +117,8 @@ def serve(upstream: Upstream) -> Iterator[Server]:
     configuration.write_text(
         CONFIGURATION.format(
             user=user,
+            modules=modules,
+            answer_page=answer_page,
             home=home,
             serial_map=upstream.serial_map,
             port=upstream.port,

@@ -7,9 +7,12 @@ directory, hashes nothing and writes no pages: about the least that the transfer
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import os
 import random
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.upstream import Upstream
 
 FIRST_SYNC, NO_CHANGE, FORCE_CHECK = "first sync", "no change", "force-check"
+CHECKOUT = Path(__file__).parent.parent
 SAMPLED_FILES = 200
 BANDERSNATCH = """\
 [mirror]
@@ -83,22 +87,26 @@ class Peer(Protocol):
 
 
 class Fastmirror:
-    """fastmirror from this checkout, in one of its layouts."""
+    """fastmirror in one of its layouts, from this checkout or from another."""
 
-    def __init__(self, layout: str) -> None:
+    def __init__(self, layout: str, checkout: Path = CHECKOUT, suffix: str = "") -> None:
         self.layout = layout
-        self.label = f"fastmirror ({layout})"
-        self.version = (
-            program_output([sys.executable, "-m", "fastmirror", "--version"]).replace("fastmirror", "").strip()
-            or "not runnable"
-        )
+        self.label = f"fastmirror{suffix} ({layout})"
+        self._program = ["env", f"--chdir={checkout}", sys.executable, "-m", "fastmirror"]
+        compileall.compile_dir(checkout / "fastmirror", quiet=1)
+        self.version = program_output([*self._program, "--version"]).replace("fastmirror", "").strip() or "not runnable"
+
+    def command(self, name: str, upstream: Upstream, directory: Path, **settings: str | int) -> list[str]:
+        """A command of fastmirror for a mirror of this upstream."""
+        command = [*self._program, name, "--directory", str(directory), "--master", upstream.address]
+        chosen = {"allow-non-https": "true", "min-free": 0, "layout": self.layout, **settings}
+        for key, value in chosen.items():
+            command += ["--set", f"{key.replace('_', '-')}={value}"]
+        return command
 
     def steps(self, upstream: Upstream, directory: Path) -> list[Step]:
         """A first sync, a run with nothing to do, and one that plans and hashes everything again."""
-        mirror = [sys.executable, "-m", "fastmirror", "mirror"]
-        mirror += ["--directory", str(directory), "--master", upstream.address]
-        for setting in ("allow-non-https=true", "min-free=0", f"layout={self.layout}"):
-            mirror += ["--set", setting]
+        mirror = self.command("mirror", upstream, directory)
         return [
             Step(FIRST_SYNC, "", mirror),
             Step(NO_CHANGE, "", mirror),
@@ -108,6 +116,21 @@ class Fastmirror:
     def lacks(self, upstream: Upstream, directory: Path) -> str:
         """Compare the tree with the upstream."""
         return _tree_lacks(upstream, directory / "web")
+
+
+def check_out(revision: str, cache: Path) -> Path:
+    """The program as it was at this commit, in a directory of the cache."""
+    commit = program_output(["git", "-C", str(CHECKOUT), "rev-parse", "--verify", f"{revision}^{{commit}}"]).strip()
+    if not commit:
+        raise RuntimeError(f"no such commit: {revision}")
+    checkout = cache / f"commit-{commit}"
+    if not checkout.exists():
+        partial = checkout.with_name(f"{checkout.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(CHECKOUT), str(partial)], check=True)
+        subprocess.run(["git", "-C", str(partial), "checkout", "--quiet", commit], check=True)
+        partial.rename(checkout)
+    return checkout
 
 
 class Bandersnatch:

@@ -24,6 +24,7 @@ from benchmarks.measure import measure
 from benchmarks.nginx import Server, serve
 from benchmarks.peers import Bandersnatch
 from benchmarks.report import Row, Run, commit, machine_facts, numbers, say, table
+from benchmarks.room import CACHE
 from benchmarks.upstream import Upstream, prepare_index, prepare_upstream
 from fastmirror.model import Outcome
 from fastmirror.names import NormalizedName
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("--tools", default="fastmirror,bandersnatch", help="(default: %(default)s)")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "fastmirror-bench")
+    parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/planning-<date>-<commit>.json")
     given = parser.parse_args()
     cache: Path = given.cache.resolve()
@@ -141,18 +142,7 @@ def _measure_case(case: Case, runs: int, home: Path, server: Server) -> Row:
         measured = measure(case.command, log=log)
         output = log.read_text(errors="replace")
         lacks = "" if case.answer in output else f"another answer: {output[-300:]!r}"
-        row.runs.append(
-            Run(
-                measured.wall_s,
-                measured.user_s,
-                measured.system_s,
-                measured.tree_memory,
-                measured.process_memory,
-                server.cpu_s() - before,
-                measured.exit_status,
-                lacks,
-            )
-        )
+        row.runs.append(Run.of(measured, server.cpu_s() - before, lacks))
     return row
 
 

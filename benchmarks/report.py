@@ -9,7 +9,10 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from benchmarks.measure import Measured
 
 REPOSITORY = Path(__file__).parent.parent
 FIGURES = "  wall s   min-max s   CPU s   user system  peak MB  x wall  x CPU"
@@ -26,6 +29,25 @@ class Run(NamedTuple):
     upstream_cpu_s: float  # what nginx used meanwhile, on the same cores
     exit_status: int
     lacks: str  # what the mirror then lacked; "" if it was complete
+
+    @classmethod
+    def of(cls, measured: Measured, upstream_cpu_s: float, lacks: str) -> Run:
+        """What was measured, and what came of it."""
+        return cls(
+            measured.wall_s,
+            measured.user_s,
+            measured.system_s,
+            measured.tree_memory,
+            measured.process_memory,
+            upstream_cpu_s,
+            measured.exit_status,
+            lacks,
+        )
+
+    @property
+    def cpu_s(self) -> float:
+        """User and system together."""
+        return self.user_s + self.system_s
 
     @property
     def failed(self) -> bool:
@@ -59,12 +81,17 @@ class Row(NamedTuple):
     @property
     def cpu_s(self) -> float:
         """The median of user and system time together."""
-        return statistics.median(run.user_s + run.system_s for run in self.runs)
+        return statistics.median(run.cpu_s for run in self.runs)
 
     @property
     def tree_memory(self) -> int:
-        """The largest, in bytes."""
+        """Of all processes together, the largest of all runs, in bytes."""
         return max(run.tree_memory for run in self.runs)
+
+    @property
+    def process_memory(self) -> int:
+        """Of the largest process of all runs, in bytes."""
+        return max(run.process_memory for run in self.runs)
 
 
 def machine_facts(directory: Path) -> dict[str, str | int | float]:

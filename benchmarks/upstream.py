@@ -9,26 +9,19 @@ drawn by corpus.py. It is written once for each set of parameters and kept in a 
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import os
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.corpus import (
-    Contents,
-    Distribution,
-    Project,
-    draw_names,
-    draw_project,
-    draw_serial,
-    normal_name,
-)
+from benchmarks.corpus import Contents, Distribution, Project, draw_names, draw_projects, draw_serial
+from benchmarks.served import Served, legacy_json, root_html, root_json, simple_html, simple_json
 
-SHAPE_VERSION = 3  # of this file and corpus.py: a change of what they write makes a new tree
-API_VERSION = "1.4"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+SHAPE_VERSION = 3  # of this file, corpus.py and served.py: a change of what they write makes a new tree
 
 
 class Upstream(NamedTuple):
@@ -59,15 +52,29 @@ class Upstream(NamedTuple):
         return self.tree.parent / "urls.txt"
 
 
+class Corpus(NamedTuple):
+    """What an upstream is to hold."""
+
+    key: str  # tells it from all others of this SHAPE_VERSION
+    draw: Callable[[], Iterable[Project]]
+    seed: int
+    has_bodies: bool = True  # else there are pages alone, in JSON: for runs that ask for no file
+
+
 def prepare_upstream(cache: Path, *, projects: int, seed: int, port: int) -> Upstream:
-    """The upstream of these parameters, written unless the cache holds it."""
-    home = cache / f"upstream-{SHAPE_VERSION}-{projects}-{seed}-{port}"
+    """The upstream of so many projects, written unless the cache holds it."""
+    return prepare(cache, Corpus(f"{projects}-{seed}", lambda: draw_projects(projects, seed), seed), port)
+
+
+def prepare(cache: Path, corpus: Corpus, port: int) -> Upstream:
+    """The upstream of this corpus, written unless the cache holds it."""
+    home = cache / f"upstream-{SHAPE_VERSION}-{corpus.key}-{port}"
     facts = home / "facts.json"
     if not facts.exists():
         partial = home.with_name(home.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(home, ignore_errors=True)
-        counts = _write_upstream(partial, projects=projects, seed=seed, port=port)
+        counts = _write_upstream(partial, corpus, port)
         (partial / "facts.json").write_text(json.dumps(counts))
         partial.rename(home)
     return Upstream(home / "web", port, **json.loads(facts.read_text()))
@@ -85,7 +92,7 @@ def prepare_index(cache: Path, *, projects: int, seed: int, port: int, changed: 
             entry[1] = last_serial + position
         last_serial += changed
         (home / "serials.map").write_text("")
-        (home / "web/root.json").write_bytes(_root_json(listed, last_serial))
+        (home / "web/root.json").write_bytes(root_json(listed, last_serial))
         counts = {"projects": projects, "last_serial": last_serial}
         zeros = dict.fromkeys(("files", "file_bytes", "metadata_files", "metadata_bytes"), 0)
         (home / "facts.json").write_text(json.dumps(counts | zeros))
@@ -101,47 +108,49 @@ def warm(upstream: Upstream) -> None:
                     pass
 
 
-class _Written(NamedTuple):
-    """One file as it is served."""
-
-    distribution: Distribution
-    path: str  # from the root, percent-free
-    hashes: dict[str, str]
-    size: int  # bytes
-    metadata_hash: str | None
-
-
-def _write_upstream(home: Path, *, projects: int, seed: int, port: int) -> dict[str, int]:
+def _write_upstream(home: Path, corpus: Corpus, port: int) -> dict[str, int]:
     web = home / "web"
     for folder in ("simple", "pypi", "packages"):
         (web / folder).mkdir(parents=True)
-    contents = Contents(seed)
+    contents = Contents(corpus.seed)
     counts = dict.fromkeys(("files", "file_bytes", "metadata_files", "metadata_bytes"), 0)
     listed: list[list[Any]] = []
     address = f"http://127.0.0.1:{port}"
     with (home / "urls.txt").open("w") as urls, (home / "serials.map").open("w") as serials:
-        for normal, name in draw_names(projects, seed):
-            project = draw_project(name, normal, seed)
-            written = [_write_file(web, contents, project, each, counts) for each in project.distributions]
-            (web / f"simple/{normal}.json").write_bytes(_simple_json(project, written, address))
-            (web / f"simple/{normal}.html").write_bytes(_simple_html(project, written, address))
-            (web / f"pypi/{normal}.json").write_bytes(_legacy_json(project, written, address))
-            listed.append([name, project.serial])
+        for project in corpus.draw():
+            normal = project.normal
+            listed.append([project.name, project.serial])
             serials.write(f"{normal} {project.serial};\n")
+            if not corpus.has_bodies:
+                imagined = [_imagine_file(each) for each in project.distributions]
+                (web / f"simple/{normal}.json").write_bytes(simple_json(project, imagined, address))
+                continue
+            written = [_write_file(web, contents, project, each, counts) for each in project.distributions]
+            (web / f"simple/{normal}.json").write_bytes(simple_json(project, written, address))
+            (web / f"simple/{normal}.html").write_bytes(simple_html(project, written, address))
+            (web / f"pypi/{normal}.json").write_bytes(legacy_json(project, written, address))
             urls.write(f"/simple/{normal}/ {normal}\n")
             for each in written:
                 urls.write(f"{each.path} {each.distribution.filename}\n")
                 if each.metadata_hash:
                     urls.write(f"{each.path}.metadata {each.distribution.filename}.metadata\n")
     last_serial = max(serial for _, serial in listed)
-    (web / "root.json").write_bytes(_root_json(listed, last_serial))
-    (web / "root.html").write_bytes(_root_html(listed, last_serial))
-    return counts | {"projects": projects, "last_serial": last_serial}
+    (web / "root.json").write_bytes(root_json(listed, last_serial))
+    (web / "root.html").write_bytes(root_html(listed, last_serial))
+    return counts | {"projects": len(listed), "last_serial": last_serial}
+
+
+def _imagine_file(distribution: Distribution) -> Served:
+    """A file that a page lists and nobody asks for: it has a digest, and no content."""
+    blake2b = hashlib.blake2b(distribution.filename.encode(), digest_size=32).hexdigest()
+    path = f"/packages/{blake2b[:2]}/{blake2b[2:4]}/{blake2b[4:]}/{distribution.filename}"
+    digest = hashlib.sha256(distribution.filename.encode()).hexdigest()
+    return Served(distribution, path, {"sha256": digest}, distribution.size, digest if distribution.wheel else None)
 
 
 def _write_file(
     web: Path, contents: Contents, project: Project, distribution: Distribution, counts: dict[str, int]
-) -> _Written:
+) -> Served:
     metadata = contents.metadata(project, distribution) if distribution.wheel else b""
     body = contents.wheel(distribution, metadata) if distribution.wheel else contents.distribution(distribution)
     blake2b = hashlib.blake2b(body, digest_size=32).hexdigest()
@@ -162,139 +171,4 @@ def _write_file(
         "md5": hashlib.md5(body, usedforsecurity=False).hexdigest(),
         "sha256": hashlib.sha256(body).hexdigest(),
     }
-    return _Written(distribution, path, hashes, len(body), metadata_hash)
-
-
-def _compact(value: object) -> bytes:
-    """JSON as PyPI writes it: compact, keys sorted, UTF-8, a newline at the end."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-
-
-def _time(distribution: Distribution) -> str:
-    seconds, microseconds = divmod(distribution.uploaded_us, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{microseconds:06d}Z"
-
-
-def _core_metadata(written: _Written) -> dict[str, str] | bool:
-    return {"sha256": written.metadata_hash} if written.metadata_hash else False
-
-
-def _root_json(listed: list[list[Any]], last_serial: int) -> bytes:
-    projects = [{"_last-serial": serial, "name": name} for name, serial in listed]
-    return _compact({"meta": {"_last-serial": last_serial, "api-version": API_VERSION}, "projects": projects})
-
-
-def _simple_json(project: Project, written: list[_Written], address: str) -> bytes:
-    files = [
-        {
-            "core-metadata": _core_metadata(each),
-            "data-dist-info-metadata": _core_metadata(each),
-            "filename": each.distribution.filename,
-            "hashes": {"sha256": each.hashes["sha256"]},
-            "provenance": None,
-            "requires-python": each.distribution.requires_python,
-            "size": each.size,
-            "upload-time": _time(each.distribution),
-            "url": address + each.path,
-            "yanked": "broken" if each.distribution.yanked else False,
-        }
-        for each in written
-    ]
-    return _compact(
-        {
-            "alternate-locations": [],
-            "files": files,
-            "meta": {"_last-serial": project.serial, "api-version": API_VERSION},
-            "name": project.normal,
-            "project-status": {"status": "active"},
-            "versions": list(dict.fromkeys(each.distribution.version for each in written)),
-        }
-    )
-
-
-def _legacy_json(project: Project, written: list[_Written], address: str) -> bytes:
-    releases: dict[str, list[dict[str, Any]]] = {}
-    for each in written:
-        file = each.distribution
-        entry = {
-            "comment_text": None,
-            "core-metadata": _core_metadata(each),
-            "digests": each.hashes,
-            "downloads": -1,
-            "filename": file.filename,
-            "has_sig": False,
-            "md5_digest": each.hashes["md5"],
-            "packagetype": "bdist_wheel" if file.wheel else "sdist",
-            "python_version": "py3" if file.wheel else "source",
-            "requires_python": file.requires_python,
-            "size": each.size,
-            "upload_time": _time(file)[:19],
-            "upload_time_iso_8601": _time(file),
-            "url": address + each.path,
-            "yanked": file.yanked,
-            "yanked_reason": "broken" if file.yanked else None,
-        }
-        releases.setdefault(file.version, []).append(entry)
-    newest = project.distributions[-1]
-    info: dict[str, Any] = {
-        "author": "",
-        "classifiers": [],
-        "description": project.description,
-        "downloads": {"last_day": -1, "last_month": -1, "last_week": -1},
-        "name": project.name,
-        "requires_dist": None,
-        "requires_python": newest.requires_python,
-        "summary": "a synthetic project",
-        "version": newest.version,
-        "yanked": False,
-        "yanked_reason": None,
-    }
-    urls = releases[newest.version]
-    return _compact(
-        {
-            "info": info,
-            "last_serial": project.serial,
-            "releases": releases,
-            "urls": urls,
-            "vulnerabilities": [],
-        }
-    )
-
-
-def _html(title: str, links: list[str], serial: int) -> bytes:
-    lines = [
-        "<!DOCTYPE html>",
-        "<html>",
-        "  <head>",
-        '    <meta name="pypi:repository-version" content="1.4">',
-        f"    <title>{title}</title>",
-        "  </head>",
-        "  <body>",
-        *links,
-        "  </body>",
-        "</html>",
-        f"<!--SERIAL {serial}-->",
-    ]
-    return "\n".join(lines).encode()
-
-
-def _root_html(listed: list[list[Any]], last_serial: int) -> bytes:
-    links = [f'    <a href="/simple/{normal_name(name)}/">{html.escape(name)}</a>' for name, _ in listed]
-    return _html("Simple index", links, last_serial)
-
-
-def _simple_html(project: Project, written: list[_Written], address: str) -> bytes:
-    links = []
-    for each in written:
-        file = each.distribution
-        attributes = ""
-        if file.requires_python:
-            attributes += f' data-requires-python="{html.escape(file.requires_python)}"'
-        if each.metadata_hash:
-            attributes += f' data-dist-info-metadata="sha256={each.metadata_hash}"'
-            attributes += f' data-core-metadata="sha256={each.metadata_hash}"'
-        if file.yanked:
-            attributes += ' data-yanked="broken"'
-        href = f"{address}{each.path}#sha256={each.hashes['sha256']}"
-        links.append(f'<a href="{href}"{attributes}>{file.filename}</a><br />')
-    return _html(f"Links for {project.normal}", links, project.serial)
+    return Served(distribution, path, hashes, len(body), metadata_hash)

@@ -1,0 +1,60 @@
+"""What the stages share: where they work, how a run is taken, what they return."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.measure import measure
+from benchmarks.report import Row, Run, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.nginx import Server
+
+
+class Setting(NamedTuple):
+    """Where and how often a stage is measured."""
+
+    cache: Path
+    mirrors: Path  # fresh, and deleted afterwards
+    runs: int
+    seed: int
+    port: int
+
+
+class Result(NamedTuple):
+    """What a stage found."""
+
+    rows: list[Row]
+    figures: dict[str, float]  # what follows from them, by its name and unit
+    picture: str = ""  # SVG
+
+
+class Contender(NamedTuple):
+    """One way to do what a stage measures."""
+
+    tool: str
+    variant: str
+    command: Callable[[Path], list[str]]  # for a directory that it may use, and that does not exist
+    lacks: Callable[[Path], str]  # what is missing there afterwards; "" if nothing
+
+
+def run_in_turn(step: str, contenders: list[Contender], setting: Setting, server: Server | None) -> list[Row]:
+    """Every contender as often as asked, in turn, each time in a fresh directory."""
+    rows = [Row(step, each.tool, each.variant, []) for each in contenders]
+    for number in range(setting.runs):
+        for place, (contender, row) in enumerate(zip(contenders, rows, strict=True)):
+            directory = setting.mirrors / f"{step.replace(' ', '-').replace(',', '')}-{place}-{number}"
+            command = contender.command(directory)
+            os.sync()  # what earlier runs wrote is not this one's to pay
+            before = server.cpu_s() if server else 0.0
+            measured = measure(command, log=directory.with_name(f"{directory.name}.log"))
+            upstream_cpu_s = server.cpu_s() - before if server else 0.0
+            run = Run.of(measured, upstream_cpu_s, contender.lacks(directory))
+            row.runs.append(run)
+            told = f"FAILED ({run.exit_status}) {run.lacks}" if run.failed else "complete"
+            say(f"  {number + 1}/{setting.runs} {step}: {row.name}: {run.wall_s:.2f} s, CPU {run.cpu_s:.2f}: {told}")
+    return rows

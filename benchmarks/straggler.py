@@ -1,0 +1,57 @@
+"""One project of very many files beside many small projects: does it end last, and alone?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.corpus import draw_alike, draw_projects
+from benchmarks.nginx import serve
+from benchmarks.peers import Fastmirror
+from benchmarks.stage import Contender, Result, Setting, run_in_turn
+from benchmarks.upstream import Corpus, Upstream, prepare, warm
+
+if TYPE_CHECKING:
+    from benchmarks.corpus import Project
+    from benchmarks.report import Row
+
+FILES, FILE_BYTES, SMALL = 30_000, 2_000, 1_000
+
+
+def measure_straggler(setting: Setting) -> Result:
+    """The wall time of both together against the sum of the two alone."""
+    seed = setting.seed
+    huge = draw_alike("nightly-builds", files=FILES, size=FILE_BYTES)
+    rows = [
+        _mirror(setting, step, key, projects)
+        for step, key, projects in (
+            ("one project of 30,000 files", f"huge-{FILES}-{seed}", [huge]),
+            ("1,000 projects", f"small-{SMALL}-{seed}", [*draw_projects(SMALL, seed)]),
+            (
+                "both",
+                f"both-{FILES}-{SMALL}-{seed}",
+                sorted([huge, *draw_projects(SMALL, seed)], key=lambda project: project.normal),
+            ),
+        )
+    ]
+    alone, small, both = rows
+    busy = (both.cpu_s + both.runs[0].upstream_cpu_s) / (2 * both.wall_s)
+    figures = {
+        "times the sum of the two alone": both.wall_s / (alone.wall_s + small.wall_s),
+        "share of two cores that was used, upstream included": busy,
+    }
+    return Result(rows, figures)
+
+
+def _mirror(setting: Setting, step: str, key: str, projects: list[Project]) -> Row:
+    upstream: Upstream = prepare(setting.cache, Corpus(key, lambda: projects, setting.seed), setting.port)
+    warm(upstream)
+    peer = Fastmirror("hashed")
+    contender = Contender(
+        peer.label,
+        "",
+        lambda directory: peer.command("mirror", upstream, directory),
+        lambda directory: peer.lacks(upstream, directory),
+    )
+    with serve(upstream) as server:
+        (row,) = run_in_turn(step, [contender], setting, server)
+    return row
