@@ -241,7 +241,7 @@ def alter_files(**keys: Any) -> Fault:
     """Set keys of every file on the page; an underscore stands for a hyphen."""
 
     def change(document: dict[str, Any]) -> None:
-        for entry in document["files"]:
+        for entry in document.get("files", ()):
             entry.update({key.replace("_", "-"): value for key, value in keys.items()})
 
     return alter(change)

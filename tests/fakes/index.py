@@ -18,6 +18,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from tests.fakes import faults
+from tests.fakes.by_hand import EPILOG, fault_argument
 from tests.fakes.catalogue import FakeFile, Snapshot, content_path
 from tests.fakes.faults import Fault, Rule
 from tests.fakes.pages import Origin, View
@@ -26,7 +27,7 @@ from tests.fakes.wire import Answer, Gate, Record, Server
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 
 class FakeIndex(Site):
@@ -240,43 +241,26 @@ class FakeIndex(Site):
         return answer
 
 
-_KINDS: dict[str, Callable[[str], Fault]] = {
-    "status": lambda value: faults.status(int(value or 503), 1),
-    "reset": lambda value: faults.reset(int(value) if value else None),
-    "truncate": lambda value: faults.truncate(float(value or 0.5)),
-    "extra": lambda value: faults.extra(),
-    "wrong-content": lambda value: faults.wrong_content(),
-    "stale": lambda value: faults.stale(int(value) if value else None),
-    "html-instead": lambda value: faults.html_instead(),
-    "redirect-loop": lambda value: faults.redirect_loop(),
-    "drip": lambda value: faults.drip(int(value or 1024)),
-    "no-range": lambda value: faults.no_range(),
-    "gzip-bomb": lambda value: faults.gzip_bomb(int(value or 1 << 30)),
-    "throttle": lambda value: faults.throttle(float(value or 0.1)),
-}
-
-
-def _fault_argument(text: str) -> tuple[str, Fault]:
-    glob, separator, spelling = text.partition("=")
-    kind, _, value = spelling.partition(":")
-    if not separator or kind not in _KINDS:
-        raise argparse.ArgumentTypeError(f"not GLOB=KIND[:VALUE] with a kind of {', '.join(_KINDS)}: {text!r}")
-    return glob, _KINDS[kind](value)
-
-
 def main() -> None:
     """Serve a synthetic index until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fakes.index", description="A fake package index.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fakes.index",
+        description="A package index on loopback, with made-up projects, which lies where it is told to.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--port", type=int, default=0, help="of the index; any free one unless given")
     parser.add_argument("--projects", type=int, default=100, metavar="N", help="synthetic projects")
     parser.add_argument("--files", type=int, default=2, metavar="N", help="mean number of files a project")
     parser.add_argument("--file-bytes", type=int, default=1000, metavar="N", help="mean size of a file")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dialect", choices=("json", "json-no-serials", "html"), default="json")
+    parser.add_argument("--seed", type=int, default=0, help="another one makes other projects")
+    parser.add_argument("--dialect", choices=("json", "json-no-serials", "html"), default="json", help="json is PyPI's")
     parser.add_argument("--no-legacy", action="store_true", help="no /pypi/<name>/json")
     parser.add_argument("--file-host", action="store_true", help="serve the files from a port of their own")
-    parser.add_argument("--relative-urls", action="store_true")
-    parser.add_argument("--fault", type=_fault_argument, action="append", default=[], metavar="GLOB=KIND[:VALUE]")
+    parser.add_argument("--relative-urls", action="store_true", help="of the files, on the pages")
+    parser.add_argument(
+        "--fault", type=fault_argument, action="append", default=[], metavar="GLOB=KIND[:VALUE]", help="see below"
+    )
     options = parser.parse_args()
     with FakeIndex(file_host=options.file_host, port=options.port) as index:
         index.dialect, index.legacy = options.dialect, not options.no_legacy

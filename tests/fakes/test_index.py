@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import gzip
 import hashlib
 import http.client
 import json
+import re
 import subprocess
 import sys
 import zlib
@@ -15,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.fakes import faults
+from tests.fakes.by_hand import EPILOG, KINDS, fault_argument
 from tests.fakes.index import FakeIndex
 from tests.fakes.pages import HTML_TYPE, HTML_V1_TYPE, JSON_TYPE
 
@@ -274,3 +278,24 @@ def test_index_is_started_by_hand() -> None:
             assert get(process.stdout.readline().strip(), "/simple/").status == 500
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fault_can_be_told_by_hand_and_is_explained(index: FakeIndex, kind: str) -> None:
+    glob, fault = fault_argument(f"/simple/*={kind}")
+    rule = index.fault(glob, fault)
+    for path in ("/simple/", "/simple/six/"):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            get(index.url, path)
+    assert rule.hits == 2
+    assert re.search(rf"^  {kind} +\S", EPILOG, re.MULTILINE)
+
+
+def test_a_root_index_shrinks_to_its_first_projects_by_hand(index: FakeIndex) -> None:
+    index.fault(*fault_argument("/simple/=first-projects:1"))
+    assert [entry["name"] for entry in get(index.url, "/simple/").document["projects"]] == ["Foo.Bar"]
+
+
+def test_a_fault_that_is_none_is_refused_with_those_that_are() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"not GLOB=KIND.*status, throttle, reset"):
+        fault_argument("/simple/=unkind")
