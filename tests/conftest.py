@@ -139,3 +139,13 @@ def each_layout(request: pytest.FixtureRequest, mirror: Mirror) -> Mirror:
     """The same in one layout and in the other."""
     mirror.settings["layout"] = request.param
     return mirror
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for loopback that signs itself, and its key."""
+    home = tmp_path_factory.mktemp("certificate")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=loopback"
+    command += " -addext subjectAltName=IP:127.0.0.1 -out certificate.pem -keyout key.pem"
+    subprocess.run(command.split(), cwd=home, check=True, capture_output=True)
+    return home / "certificate.pem", home / "key.pem"

@@ -6,6 +6,7 @@ import gzip
 import random
 import re
 import signal
+import ssl
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -411,6 +412,28 @@ def test_credentials_go_to_the_index_and_to_no_other_host(tmp_path: Path, transp
         asked = {(record.side, "authorization" in record.headers) for record in index.requests}
         assert asked == {("index", True), ("files", False)}
         assert "/elsewhere" in index.paths()
+
+
+@pytest.mark.case(41)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_nothing_leads_from_https_to_http(
+    tmp_path: Path, index: FakeIndex, transport: str, certificate: tuple[Path, Path]
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*certificate)
+    with FakeIndex(tls=tls) as secure:
+        for project in ("page", "file", "well"):
+            secure.add_file(project, f"{project}-1.0.tar.gz")
+            index.add_file(project, f"{project}-1.0.tar.gz")
+        secure.fault("/simple/page/", faults.redirect(f"{index.url}/simple/page/"))
+        secure.fault("/packages/*/file-1.0.tar.gz", faults.redirect(f"{index.url}/packages/file-1.0.tar.gz"))
+        mirror = Mirror(tmp_path, secure.url)
+        assert mirror.run(set={"transport": transport, "ca-bundle": certificate[0]}).status == 1
+        assert sorted(mirror.failures()) == ["file", "page"]
+        assert all("redirected to another protocol" in reason for reason in mirror.failures().values())
+        assert check_tree(mirror.web, "hashed", secure, absent={"file-1.0.tar.gz", "page"}) == []
+        mirror.close()
+    assert index.requests == []
 
 
 # Throttling ------------------------------------------------------------------------------------------------

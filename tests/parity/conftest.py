@@ -31,16 +31,6 @@ def bandersnatch(certificate: tuple[Path, Path]) -> Iterator[Bandersnatch]:
     preloaded.close()
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for loopback that signs itself, and its key."""
-    home = tmp_path_factory.mktemp("certificate")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=loopback"
-    command += " -addext subjectAltName=IP:127.0.0.1 -out certificate.pem -keyout key.pem"
-    subprocess.run(command.split(), cwd=home, check=True, capture_output=True)
-    return home / "certificate.pem", home / "key.pem"
-
-
 @pytest.fixture
 def beside(
     bandersnatch: Bandersnatch,
