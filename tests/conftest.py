@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,9 @@ pytest_plugins = ["tests.tables"]
 ROOT = Path(__file__).parents[1]
 DEFAULTS = {"allow-non-https": "true", "min-free": "0", "processes": "2", "timeout": "3"}
 _WITH_MASTER = {"mirror", "sync", "plan", "verify"}
+
+
+Recorder = Callable[[str, object], None]  # record_property: what a test tells for the tables
 
 
 class Result(NamedTuple):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+_CHANCE = re.compile(r"(\b[0-9a-f]{8})[0-9a-f]{24,}|(\b127\.0\.0\.1:|\bport=)\d{4,}")  # digests and ports of a run
 _MOST_POINTS = 40  # told one by one; of more, numbers are left out to tell their kinds
 
 
@@ -87,7 +88,7 @@ class Tables:
             for text in told.values("fault"):
                 tried.setdefault((text, _function(nodeid)), []).append(told.outcome)
         for (text, by), each in tried.items():
-            fault, _, came = text.partition(": ")
+            fault, _, came = _CHANCE.sub(r"\1\2…", text).replace("<", "&lt;").partition(": ")
             yield fault, came, by, outcomes(each)
 
     def _kills(self) -> Iterator[tuple[object, ...]]:

@@ -17,7 +17,7 @@ import pytest
 @pytest.mark.case(1, 2)
 @pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.case(3))])
 def test_marked(number, record_property):
-    record_property("fault", f"status 50{number}: asked for again | later")
+    record_property("fault", f"status 50{number}: asked for again | of <{7:032x}> at 127.0.0.1:40001")
 
 
 def test_told(record_property):
@@ -64,7 +64,13 @@ def test_tables_tell_what_each_test_tried_and_how_it_ended(tmp_path: Path, proce
     assert cases["5"] == ["test_it.py::test_not_ended_well", "1 failed"]
     assert cases["6"][-1] == "no test"
     assert rows(tmp_path / "faults.md") == [
-        [f"status 50{number}", "asked for again \\| later", "test_it.py::test_marked", "1 passed"] for number in (1, 2)
+        [
+            f"status 50{number}",
+            "asked for again \\| of &lt;00000000…> at 127.0.0.1:…",
+            "test_it.py::test_marked",
+            "1 passed",
+        ]
+        for number in (1, 2)
     ]
     told, total = rows(tmp_path / "kills.md")
     assert told == ["test_it.py::test_told", "3", "1", "after the flush (2)<br>before the rename"]

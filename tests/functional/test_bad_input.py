@@ -24,6 +24,7 @@ from tests.tree import check_tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conftest import Recorder
     from tests.fakes.pages import Dialect
 
 
@@ -95,7 +96,7 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mirror, 
 @pytest.mark.case(7, 9, 11)
 @pytest.mark.parametrize("case", UNUSABLE_ROOTS)
 def test_a_root_index_that_cannot_be_used_is_exit_5_and_changes_nothing(
-    settled: tuple[Mirror, FakeIndex], case: str
+    settled: tuple[Mirror, FakeIndex], case: str, record_property: Recorder
 ) -> None:
     mirror, index = settled
     before = tree_of(mirror), rows_of(mirror)
@@ -106,6 +107,8 @@ def test_a_root_index_that_cannot_be_used_is_exit_5_and_changes_nothing(
     assert (result.status, result.stdout) == (5, "")
     assert result.stderr.startswith("fastmirror: error: root index ")
     assert result.stderr.count("\n") == 1
+    said = result.stderr.removeprefix("fastmirror: error: ").strip()
+    record_property("fault", f"root index, {case}: exit 5, nothing changed: {said}")
     assert rule.hits >= 1
     assert set(index.paths()) == {"/simple/"}
     assert (tree_of(mirror), rows_of(mirror)) == before
@@ -135,7 +138,7 @@ PASSING_ROOTS = {
 
 @pytest.mark.case(7)
 def test_a_root_index_that_stays_out_of_reach_is_asked_for_some_times_and_exit_5(
-    settled: tuple[Mirror, FakeIndex], tmp_path: Path
+    settled: tuple[Mirror, FakeIndex], tmp_path: Path, record_property: Recorder
 ) -> None:
     mirror, _ = settled
     with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as nobody:
@@ -157,6 +160,7 @@ def test_a_root_index_that_stays_out_of_reach_is_asked_for_some_times_and_exit_5
             assert stderr.startswith("fastmirror: error: root index cannot be read: ")
             assert upstream is None or upstream.paths() == ["/simple/"] * 4
             assert (tree_of(one), rows_of(one)) == before[case]
+            record_property("fault", f"root index, always {case}: asked for four times, exit 5, nothing changed")
 
 
 def copy_of(mirror: Mirror, home: Path, master: str) -> Mirror:
@@ -205,8 +209,9 @@ def written(document: dict[str, Any], form: str) -> bytes:
 @pytest.mark.case(6)
 @pytest.mark.parametrize("form", ["as PyPI writes", "as others write"])
 def test_odd_entries_of_the_root_index_are_left_out_and_logged_and_all_others_mirrored(
-    mirror: Mirror, index: FakeIndex, form: str
+    mirror: Mirror, index: FakeIndex, form: str, record_property: Recorder
 ) -> None:
+    record_property("fault", f"root index, {len(ODD_ENTRIES)} odd entries: left out and logged, all others mirrored")
     furnish(index)
     names = [{"name": name, "_last-serial": state.serial} for name, state in index.projects().items()]
     document = {"meta": {"_last-serial": index.serial, "api-version": "1.9"}, "projects": [*ODD_ENTRIES, *names]}

@@ -15,6 +15,7 @@ from tests.tree import check_tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conftest import Recorder
     from tests.fakes.catalogue import FakeFile
     from tests.fakes.faults import Fault
 
@@ -125,7 +126,10 @@ def test_whatever_a_mirror_answers_the_tree_is_upstreams(scene: Scene) -> None:
 @pytest.mark.case(32, 44)
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("size", ["small", "large"])
-def test_a_file_that_a_mirror_has_not_or_spoils_comes_from_upstream(scene: Scene, size: str, name: str) -> None:
+def test_a_file_that_a_mirror_has_not_or_spoils_comes_from_upstream(
+    scene: Scene, size: str, name: str, record_property: Recorder
+) -> None:
+    record_property("fault", f"download mirror, {name}, {size} file: taken from upstream")
     path = scene.files[f"{size}-{name}"].path
     ranges = ["range" in record.headers for record in scene.upstream.requests if record.path == path]
     assert ranges == [size == "large" and name == "cut-off"]  # what was spoilt is not gone on with

@@ -19,6 +19,7 @@ from tests.tree import check_tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conftest import Recorder
     from tests.fakes.faults import Fault
 
 METADATA = b"Metadata-Version: 2.1\nName: some\nVersion: 1.0\n"
@@ -171,9 +172,11 @@ def test_bad_files_are_left_out_and_everything_else_is_published_with_exit_1(spo
 
 @pytest.mark.case(32, 34, 38, 40, 42)
 @pytest.mark.parametrize("project", SPOILT)
-def test_a_bad_file_is_named_with_its_reason(spoilt: Spoilt, project: str) -> None:
+def test_a_bad_file_is_named_with_its_reason(spoilt: Spoilt, project: str, record_property: Recorder) -> None:
     reason = (SPOILT_BODIES | SPOILT_ENTRIES)[project][1]
-    assert re.search(f" {project}: partial: .*({reason})", spoilt.log)
+    said = re.search(f" {project}: partial: (.*({reason}).*)", spoilt.log)
+    assert said
+    record_property("fault", f"file, {project}: left out of its page, the rest published: {said[1]}")
 
 
 def test_the_summary_names_failures_and_says_where_the_others_are(spoilt: Spoilt) -> None:
@@ -437,8 +440,11 @@ def test_bad_pages_fail_their_projects_alone_with_exit_1(bad_pages: BadPages) ->
 
 @pytest.mark.case(9)
 @pytest.mark.parametrize("project", BAD_PAGES)
-def test_a_bad_page_is_named_with_its_reason_and_the_old_one_stays(bad_pages: BadPages, project: str) -> None:
+def test_a_bad_page_is_named_with_its_reason_and_the_old_one_stays(
+    bad_pages: BadPages, project: str, record_property: Recorder
+) -> None:
     assert re.search(BAD_PAGES[project][1], bad_pages.reasons[project])
+    record_property("fault", f"page, {project}: the old one stays: {bad_pages.reasons[project]}")
     for page in (f"{project}.v1_json", f"{project}.html"):
         assert bad_pages.after[page] == bad_pages.before[page]
 
@@ -468,7 +474,10 @@ NO_LINKS = {
 
 @pytest.mark.case(23)
 @pytest.mark.parametrize("case", NO_LINKS)
-def test_an_html_page_without_a_hashed_link_removes_nothing(mirror: Mirror, index: FakeIndex, case: str) -> None:
+def test_an_html_page_without_a_hashed_link_removes_nothing(
+    mirror: Mirror, index: FakeIndex, case: str, record_property: Recorder
+) -> None:
+    record_property("fault", f"HTML page, {case}: the old one stays, no file is removed")
     index.dialect = "html"
     add_whole_project(index)
     index.add_file("six", "six-1.0.tar.gz")

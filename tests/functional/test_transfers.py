@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.conftest import Recorder
     from tests.fakes.catalogue import FakeFile
     from tests.fakes.faults import Fault
     from tests.fakes.wire import Record
@@ -146,9 +147,12 @@ def test_a_run_through_passing_troubles_mirrors_everything_and_reports_no_failur
 
 @pytest.mark.case(35, 41, 43)
 @pytest.mark.parametrize("project", [*OVERCOME, *HARMLESS])
-def test_what_fails_is_asked_for_again_and_only_as_often_as_needed(overcome: Scene, project: str) -> None:
-    path = overcome.paths[project]
-    assert len(requests_for(overcome.upstream, path)) == (OVERCOME | HARMLESS)[project].requests
+def test_what_fails_is_asked_for_again_and_only_as_often_as_needed(
+    overcome: Scene, project: str, record_property: Recorder
+) -> None:
+    asked = len(requests_for(overcome.upstream, overcome.paths[project]))
+    assert asked == (OVERCOME | HARMLESS)[project].requests
+    record_property("fault", f"transfer, {project}: mirrored by request {asked}")
 
 
 # What no try overcomes ------------------------------------------------------------------------------------
@@ -197,8 +201,9 @@ def test_a_run_through_lasting_troubles_leaves_out_what_is_bad_and_brings_the_re
 
 @pytest.mark.case(34, 41)
 @pytest.mark.parametrize("project", FATAL)
-def test_what_fails_for_good_is_named_with_its_reason(fatal: Scene, project: str) -> None:
+def test_what_fails_for_good_is_named_with_its_reason(fatal: Scene, project: str, record_property: Recorder) -> None:
     assert re.search(FATAL[project].reason, fatal.reasons[project])
+    record_property("fault", f"transfer, {project}: left out, the rest published: {fatal.reasons[project]}")
 
 
 @pytest.mark.case(34, 41)
@@ -337,8 +342,9 @@ REFUSED_RANGES = {
 @pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("case", REFUSED_RANGES)
 def test_a_partial_that_leads_nowhere_is_fetched_once_more_from_the_start(
-    mirror: Mirror, index: FakeIndex, big: FakeFile, case: str
+    mirror: Mirror, index: FakeIndex, big: FakeFile, case: str, record_property: Recorder
 ) -> None:
+    record_property("fault", f"resumed transfer, {case}: fetched once more from the first byte")
     content, fault, status = REFUSED_RANGES[case]
     plant(mirror, big, content)
     if fault is not None:
