@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fastmirror.fetcher import Fetcher
     from fastmirror.legacy_names import LegacyNames
+    from fastmirror.model import Known
     from fastmirror.pages import Context
     from fastmirror.sink import SideThread
     from fastmirror.storage import Storage
@@ -214,7 +215,7 @@ class PageReader:
             self._answer(outcome)
             return
         reading = read_page(self._job, self._context, source)
-        if self._is_stale(reading.page):
+        if self._is_stale(reading):
             return
         leaves_out = self._legacy.is_worth_asking and _leaves_out(reading, self._context.settings.pages.digest_name)
         if self._needs_document or leaves_out:
@@ -222,17 +223,17 @@ class PageReader:
         else:
             self._done(reading)
 
-    def _is_stale(self, page: Page) -> bool:
-        """Ask again for a page older than the root index says, some times; then take what is newer than ours."""
+    def _is_stale(self, reading: Reading) -> bool:
+        """Ask again for a page older than the root index says, some times; then take what is news to us."""
         known = self._job.known
-        reason = _staleness(page, self._job.serial)
+        reason = _staleness(reading.page, self._job.serial)
         if not reason:
             return False
         if self._stale_tries < len(_STALE_WAITS_S) and not self._job.sweep:
             self._lanes.after(_STALE_WAITS_S[self._stale_tries], lambda: self._guarded(self._ask))
             self._stale_tries += 1
             return True
-        if known is not None and (page.serial or 0) <= (known.serial or -1):
+        if known is not None and not _is_news(reading, known):
             raise PageError(reason)
         return False
 
@@ -268,6 +269,12 @@ class PageReader:
         if self._filters_by_document:
             raise PageError(reading.trouble)
         self._done(reading)
+
+
+def _is_news(reading: Reading, known: Known) -> bool:
+    """Whether a page is newer than what is held, or another under the same serial: an index may count wrongly."""
+    serial, held = reading.page.serial or 0, known.serial or -1
+    return serial > held or (serial == held and reading.source.digest() != known.upstream_digest)
 
 
 def _document_staleness(reading: Reading) -> str:

@@ -81,3 +81,22 @@ def test_pages_that_stay_stale_fail_their_projects_and_no_other_until_they_are_f
     index.touch("held")
     succeed(mirror.run())
     assert problems(mirror, index) == []
+
+
+@pytest.mark.case(19)
+def test_a_page_that_never_gets_the_serial_of_the_root_index_is_published_when_it_says_something_new(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    """PyPI's serials have been off by one, for good: nothing newer would ever come."""
+    index.add_file("six", "six-1.0.tar.gz")
+    succeed(mirror.run())
+    held = index.serial
+    index.add_file("six", "six-2.0.tar.gz")
+    index.fault("/simple/six/", faults.alter(lambda document: document["meta"].update({"_last-serial": held})))
+    assert mirror.run().status == 1
+    assert mirror.failures() == {"six": f"stale page: serial {held}, expected {held + 1}"}
+    assert filenames(mirror, "six") == ["six-1.0.tar.gz", "six-2.0.tar.gz"]
+    assert root(mirror) == {"serial": held + 1, "projects": {"six": held}}
+    index.clear_faults()
+    succeed(mirror.run())
+    assert problems(mirror, index) == []
