@@ -12,7 +12,7 @@ import typer
 
 from fastmirror import logs
 from fastmirror.configuration import project_names
-from fastmirror.errors import SettingsError
+from fastmirror.errors import MirrorError, SettingsError
 from fastmirror.face import (
     LOOK_STATUSES,
     RUN_STATUSES,
@@ -100,9 +100,9 @@ def mirror(
         return one_round()
     if dry_run:
         raise SettingsError("--dry-run: is not for --every")
-    from fastmirror.interval import parse_hours, parse_interval, run_every
+    from fastmirror.interval import parse_duration, parse_hours, run_every
 
-    interval_s, hours_of_day = parse_interval(every), None if hours is None else parse_hours(hours)
+    interval_s, hours_of_day = parse_duration("--every", every), None if hours is None else parse_hours(hours)
     load()  # what was just written, or cannot be used, is for a person to look at before any round
     return run_every(interval_s, hours_of_day, lambda: status_of(one_round))
 
@@ -156,12 +156,27 @@ def plan(
 
 
 @app.command(
-    epilog="Exit status: 0 the last run did all it had to do; 1 it did not, or projects are failing, or a"
-    " default configuration was just written; 2 settings, or no mirror there."
+    epilog="Exit status: 0 the last run did all it had to do; 1 it did not, or projects are failing, or the mirror is"
+    " older than --max-lag, or a default configuration was just written; 2 settings, or no mirror there."
 )
 @answering
-def status(context: typer.Context, *, as_json: AsJson = False, directory: Directory = None, sets: Sets = None) -> int:
+def status(
+    context: typer.Context,
+    *,
+    max_lag: Annotated[
+        str | None,
+        typer.Option(
+            "--max-lag", metavar="DURATION", help="Fail, too, if no whole run began within 90s, 5m, 2h or 1d."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    directory: Directory = None,
+    sets: Sets = None,
+) -> int:
     """Show how complete and fresh the mirror is, and what failed."""
+    from fastmirror.interval import parse_duration
+
+    max_lag_s = None if max_lag is None else parse_duration("--max-lag", max_lag)
     settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
     require_mirror(settings)
     from fastmirror import reports
@@ -169,7 +184,8 @@ def status(context: typer.Context, *, as_json: AsJson = False, directory: Direct
 
     reached = read_status(settings)
     show(reports.status_json(reached) if as_json else reports.status_text(reached))
-    return 0 if reports.is_complete(reached) else 1
+    is_fresh = max_lag_s is None or reports.is_fresh(reached, max_lag_s)
+    return 0 if reports.is_complete(reached) and is_fresh else 1
 
 
 @app.command(epilog="Exit status: 0 they can be used; 1 a default configuration was just written; 2 they cannot.")
@@ -230,11 +246,13 @@ def serve(
     """Serve this mirror, for a laptop or a test."""
     settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
     tree = _tree(settings)
+    from fastmirror.inquiry import read_status
+    from fastmirror.metrics import metrics_text
     from fastmirror.serving import serve as serve_until_interrupted
 
     address = f"[{host}]" if ":" in host else host
     show(f"pip install --index-url http://{address}:{port}/simple/ PROJECT")
-    serve_until_interrupted(settings.storage.directory, tree, host, port)
+    serve_until_interrupted(settings.storage.directory, tree, host, port, lambda: metrics_text(read_status(settings)))
     return 0
 
 
@@ -243,9 +261,26 @@ def _run(context: typer.Context, settings: Settings, options: RunOptions) -> int
     from fastmirror.mirror import run_mirror
 
     with at_work(context, settings) as progress:
-        summary = run_mirror(settings, options, progress)
+        try:
+            summary = run_mirror(settings, options, progress)
+        finally:
+            _tell_metrics(settings)
     show(reports.summary_text(summary))
     return summary.exit_status
+
+
+def _tell_metrics(settings: Settings) -> None:
+    """Write the metrics, where they are asked for; that they cannot be written does not make the run fail."""
+    path = settings.run.metrics_file
+    if path is None:
+        return
+    from fastmirror.inquiry import read_status
+    from fastmirror.metrics import write_metrics
+
+    try:
+        write_metrics(read_status(settings), path)
+    except (MirrorError, OSError) as error:
+        _logger.warning("metrics cannot be written: %s", error)
 
 
 @contextmanager

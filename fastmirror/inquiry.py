@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ from fastmirror.discovery import Discovery, wanted
 from fastmirror.errors import SettingsError
 from fastmirror.execution import CHUNK
 from fastmirror.filters import Filters
+from fastmirror.mirror import LAST_MODIFIED
 from fastmirror.model import ProjectJob
 from fastmirror.pages import Context
 from fastmirror.planner import in_chunks
@@ -65,6 +67,8 @@ class MirrorStatus(NamedTuple):
     hidden: int = 0  # files kept, though not under web/
     kept: int = 0  # projects served though upstream removed them
     unwanted: int = 0  # projects that were deleted by command, and are not mirrored
+    as_of: str | None = None  # when the last whole run began that finished (ISO 8601, UTC): as fresh as that it is
+    lag_s: float | None = None  # seconds since then
 
 
 def _open_state(settings: Settings) -> State | None:
@@ -139,6 +143,7 @@ def read_status(settings: Settings) -> MirrorStatus:
         if last_run is not None:
             last_run["started"], last_run["finished"] = _iso(last_run["started"]), _iso(last_run["finished"])
         serial = state.get("root_serial")
+        as_of = _last_modified(storage)
         return MirrorStatus(
             directory,
             str(tree.layout),
@@ -154,6 +159,8 @@ def read_status(settings: Settings) -> MirrorStatus:
             totals.hidden,
             totals.kept,
             len(state.select("select name from unwanted")),
+            _iso(as_of),
+            None if as_of is None else max(0.0, time.time() - as_of),
         )
     finally:
         state.close()
@@ -181,6 +188,15 @@ def check_settings(settings: Settings) -> None:
         if path is not None and not os.access(path, os.R_OK):
             raise SettingsError(f"[mirror] {key}: {path!r}: expected a file that can be read")
     open_tree(settings)
+
+
+def _last_modified(storage: Storage) -> float | None:
+    """What ``web/last-modified`` says, in seconds since the epoch; None if it says nothing."""
+    text = (storage.read("last-modified") or b"").decode("ascii", "replace").strip()
+    try:
+        return datetime.strptime(text, LAST_MODIFIED).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
 
 
 def _iso(moment: float | None) -> str | None:

@@ -25,9 +25,9 @@ _JITTER = 0.05  # of the interval: mirrors that were started together do not ask
 _SETTINGS, _BUG, _SIGNALLED = 2, 70, 128
 
 
-def parse_interval(text: str) -> float:
+def parse_duration(option: str, text: str) -> float:
     """Seconds, more than 0, from 300, 90s, 5m, 1h or 1d."""
-    entry = ini.Entry("--every", "", "", (ini.Line(0, text),))
+    entry = ini.Entry(option, "", "", (ini.Line(0, text),))
     interval_s = ini.duration(entry)
     if not interval_s:
         raise entry.refused("more than 0")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fastmirror.settings import Settings
 
 _LOG = logging.getLogger(__name__)
+LAST_MODIFIED = "%Y%m%dT%H:%M:%S"  # what ``web/last-modified`` holds, as bandersnatch writes it
 _FINISHED = frozenset({0, 1, 4})  # exit statuses of runs that did all that they had to do, or could
 
 
@@ -201,8 +202,8 @@ class _Run(Run):
                 os.unlink(os.path.join(self._settings.storage.directory, "todo"))
         if self._chosen.by_command:
             return
-        stamp = datetime.fromtimestamp(self._started, UTC).strftime("%Y%m%dT%H:%M:%S\n")
-        self._storage.publish_fact("last-modified", stamp)
+        stamp = datetime.fromtimestamp(self._started, UTC).strftime(LAST_MODIFIED)
+        self._storage.publish_fact("last-modified", f"{stamp}\n")
 
     def _unlink_doomed(self) -> None:
         settle(self._state, self._storage, clean=self._clean)

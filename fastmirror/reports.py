@@ -202,6 +202,7 @@ def status_text(status: MirrorStatus) -> str:
         f"mirror: {clean(status.directory)} ({status.layout} layout)",
         f"holds: {_plural(status.projects, 'project', 'projects')}, {_files(status.files, status.bytes)}",
         f"serial: {'none yet' if status.serial is None else status.serial}",
+        f"fresh: {_freshness(status)}",
         f"last run: {_last_run(status.last_run)}",
     ]
     if not status.clean:
@@ -232,6 +233,17 @@ def status_json(status: MirrorStatus) -> str:
         for failure in status.failures
     ]
     return _json({**status._asdict(), "failures": failures, "complete": is_complete(status)})
+
+
+def _freshness(status: MirrorStatus) -> str:
+    if status.as_of is None or status.lag_s is None:
+        return "no whole run has finished yet"
+    return f"as upstream was at {status.as_of}, {human_time(status.lag_s)} ago"
+
+
+def is_fresh(status: MirrorStatus, max_lag_s: float) -> bool:
+    """Whether a whole run that finished began within so many seconds."""
+    return status.lag_s is not None and status.lag_s <= max_lag_s
 
 
 def is_complete(status: MirrorStatus) -> bool:

@@ -6,6 +6,7 @@
 | /packages/… | the file; the hashed layout also answers PyPI's path, packages/aa/bb/<60 hex>/<filename> |
 | /json/<project>, /pypi/<project>/json | the project's metadata, where the mirror keeps it |
 | /last-modified, /status/… | plain files |
+| /metrics | nothing: how the mirror stands, for Prometheus; of this server alone |
 
 Everything else is 404: names that are not normalised, the buckets' own files, names that begin with a dot.
 """
@@ -26,6 +27,8 @@ from fastmirror.names import NormalizedName
 from fastmirror.nginx import FILE_CACHE, PAGE_CACHE, PROJECT, PYPI_PATH, nginx_configuration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
@@ -39,6 +42,7 @@ _CONTENT_TYPES = {
     PageFormat.V1_HTML: "application/vnd.pypi.simple.v1+html; charset=utf-8",
     PageFormat.JSON: "application/vnd.pypi.simple.v1+json",
 }
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus' text format
 _STATUS_TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json"}
 
 
@@ -138,14 +142,16 @@ def resolve(tree: Tree, url_path: str, accept: str) -> Found | Moved | None:
     return None
 
 
-def application(directory: str, tree: Tree) -> Starlette:
+def application(directory: str, tree: Tree, metrics: Callable[[], bytes] | None = None) -> Starlette:
     """An ASGI application that serves the mirror in ``directory`` (absolute), for a small office at most.
 
     Nothing is sent from outside ``web/``, nor from one of its sections into another, by any link; a section
     itself (``web/packages``) may be a link to another disk. Pages are not compressed.
-    Each request is logged as information, which a person sees with --debug.
+    Each request is logged as information, which a person sees with --debug. ``metrics`` makes what /metrics
+    answers, for Prometheus.
     """
     from starlette.applications import Starlette
+    from starlette.responses import Response
     from starlette.routing import Route
 
     web = os.path.join(directory, "web")
@@ -155,7 +161,10 @@ def application(directory: str, tree: Tree) -> Starlette:
         _logger.info("%s %s: %d", request.method, request.scope["path"], response.status_code)
         return response
 
-    return Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "HEAD"])])
+    routes = [Route("/{path:path}", answer, methods=["GET", "HEAD"])]
+    if metrics is not None:
+        routes.insert(0, Route("/metrics", lambda _: Response(metrics(), media_type=_METRICS_TYPE)))
+    return Starlette(routes=routes)
 
 
 def _answer(web: str, tree: Tree, request: Request) -> Response:
@@ -195,7 +204,7 @@ def _contained_file(web: str, path: str) -> tuple[str, os.stat_result] | None:
     return real, status
 
 
-def serve(directory: str, tree: Tree, host: str, port: int) -> None:
+def serve(directory: str, tree: Tree, host: str, port: int, metrics: Callable[[], bytes] | None = None) -> None:
     """Serve the mirror until SIGINT or SIGTERM. Raises SettingsError if it cannot listen."""
     import uvicorn
 
@@ -205,7 +214,7 @@ def serve(directory: str, tree: Tree, host: str, port: int) -> None:
     except (OSError, OverflowError) as error:
         raise SettingsError(f"cannot listen on {host!r}, port {port}: {error}") from error
     config = uvicorn.Config(
-        application(directory, tree), log_level="warning", lifespan="off", timeout_graceful_shutdown=5
+        application(directory, tree, metrics), log_level="warning", lifespan="off", timeout_graceful_shutdown=5
     )
     with listener:
         uvicorn.Server(config).run(sockets=[listener])

@@ -103,6 +103,7 @@ class RunSettings:
     stop_on_error: bool  # end at the first project that fails
     diff_file: str | None  # absolute path: lists what a run wrote
     diff_with_epoch: bool  # put the run's start behind its name
+    metrics_file: str | None  # absolute path: how the mirror stands after each run, for Prometheus
     verifiers: int  # processes of `verify`; 0: as many as `processes`
     sweep: int | Fraction | None  # asked for without a new serial: projects, or a part of them; None: the default rule
 

@@ -79,7 +79,7 @@ _SUPPORTED = _words("""
     digest_name directory download-mirror download-mirror-no-fallback durability file-hosts file-transfers
     global-timeout hash-index index-transfers json keep-index-versions keep_index_versions layout log-config
     log-keep log-max-size master max-file-size max-metadata-size max-page-size max-rate max-removals
-    max-removed-files max-root-size min-free netrc processes proxy release-files removed-projects root_uri
+    max-removed-files max-root-size metrics-file min-free netrc processes proxy release-files removed-projects root_uri
     simple-format staging stop-on-error storage-backend storage-filesystem-manage-permissions sweep timeout
     transport unhashed verifiers workers
 """)
@@ -208,6 +208,7 @@ def _run(config: ini.Ini, warnings: list[str]) -> RunSettings:
         stop_on_error=config.read("mirror", "stop-on-error", ini.boolean, False),
         diff_file=_diff_file(config, warnings),
         diff_with_epoch=config.read("mirror", "diff-append-epoch", ini.boolean, False),
+        metrics_file=config.read("mirror", "metrics-file", ini.optional(ini.path), None),
         verifiers=config.read("mirror", "verifiers", ini.whole(0, 256), 0),
         sweep=config.read("mirror", "sweep", ini.optional(_sweep), None),
     )

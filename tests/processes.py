@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import http.client
 import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
 _LONGEST_S = 30.0
@@ -88,3 +90,17 @@ def is_locked(directory: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def answer_of(port: int, path: str, server: subprocess.Popen[str]) -> str:
+    """What a server that is just being started answers, as soon as it listens."""
+    while server.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        except ConnectionRefusedError:
+            continue
+        finally:
+            connection.close()
+    raise AssertionError(server.communicate()[1])

@@ -26,7 +26,7 @@ _STOREYS = (
     "lanes sink sources bodies wheel fetcher pages reading checking project worker processes pool",
     "tree shadowmire adoption changes publisher rootindex sweep discovery removal unowned execution run",
     "mirror verify deletion inquiry",
-    "reports configuration interval face commands upkeep cli __main__",
+    "reports metrics configuration interval face commands upkeep cli __main__",
 )
 FLOORS = tuple(" ".join(_STOREYS).split())
 
@@ -46,6 +46,7 @@ DOORS = {
     "concurrent_log_handler": {"logs"},
     "multiprocessing": {"processes", "pool"},
     "subprocess": set(),
+    "prometheus_client": {"metrics"},
     "starlette": {"serving"},
     "uvicorn": {"serving"},
     "orjson": {"simple", "packing", "state", "upstream", "reports"},

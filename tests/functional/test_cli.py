@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import http.client
 import json
 import os
 import pty
@@ -33,6 +32,7 @@ from fastmirror.settings import LogSettings
 from fastmirror.settings_file import DEFAULT_CONFIGURATION, parse_settings
 from tests.fakes import faults
 from tests.fakes.index import FakeIndex
+from tests.processes import answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -387,23 +387,10 @@ def test_serve_tells_how_to_use_it_and_serves_until_interrupted(conf: Path) -> N
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == f"pip install --index-url http://127.0.0.1:{port}/simple/ PROJECT\n"
-        assert "six-1.0-py3-none-any.whl" in page_of(port, server)
+        assert "six-1.0-py3-none-any.whl" in answer_of(port, "/simple/six/", server)
         server.send_signal(signal.SIGINT)
         _, errors = server.communicate(timeout=30)
     finally:
         server.kill()
         server.wait()
     assert (server.returncode, errors) == (130, "")
-
-
-def page_of(port: int, server: subprocess.Popen[str]) -> str:
-    while server.poll() is None:  # the line comes just before the server listens
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        try:
-            connection.request("GET", "/simple/six/")
-            return connection.getresponse().read().decode()
-        except ConnectionRefusedError:
-            continue
-        finally:
-            connection.close()
-    raise AssertionError(server.communicate()[1])

@@ -50,7 +50,9 @@ def state(storage: WatchedStorage) -> Iterator[State]:
 
 
 def diff(path: Path) -> RunSettings:
-    return RunSettings(stop_on_error=False, diff_file=str(path), diff_with_epoch=False, verifiers=0, sweep=0)
+    return RunSettings(
+        stop_on_error=False, diff_file=str(path), diff_with_epoch=False, verifiers=0, sweep=0, metrics_file=None
+    )
 
 
 def test_a_page_is_noted_before_it_is_put_into_place(storage: WatchedStorage, state: State) -> None:

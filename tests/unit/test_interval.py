@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from fastmirror.errors import SettingsError
-from fastmirror.interval import parse_hours, parse_interval, run_every
+from fastmirror.interval import parse_duration, parse_hours, run_every
 
 
 @pytest.mark.parametrize(("text", "hours"), [("7", {7}), ("0-2", {0, 1, 2}), ("22-1", {22, 23, 0, 1}), ("5-5", {5})])
@@ -24,10 +24,14 @@ def test_hours_that_are_none_are_refused(text):
 
 
 def test_an_interval_has_a_unit_or_is_in_seconds():
-    assert (parse_interval("90"), parse_interval("5m"), parse_interval("1h")) == (90, 300, 3600)
+    assert (parse_duration("--every", "90"), parse_duration("--every", "5m"), parse_duration("--every", "1h")) == (
+        90,
+        300,
+        3600,
+    )
     for text in ("often", "0", "0s", ""):
         with pytest.raises(SettingsError, match=f"--every: '{text}': expected"):
-            parse_interval(text)
+            parse_duration("--every", text)
 
 
 @pytest.mark.parametrize("status", [2, 70])

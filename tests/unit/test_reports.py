@@ -187,10 +187,12 @@ def test_a_plan_as_json_has_the_fields_by_name() -> None:
 
 
 def test_a_status_tells_how_complete_and_how_fresh() -> None:
-    assert reports.status_text(a_status(doomed=3)).splitlines() == [
+    status = a_status(doomed=3, as_of="2026-10-31T12:00:00+00:00", lag_s=7500.0)
+    assert reports.status_text(status).splitlines() == [
         "mirror: /srv/pypi (hashed layout)",
         "holds: 12,345 projects, 67,890 files, 1.23 GB",
         "serial: 31234567",
+        "fresh: as upstream was at 2026-10-31T12:00:00+00:00, 2 h 5 min ago",
         (
             "last run: 2026-10-31T12:00:00Z to 2026-10-31T12:03:20Z, exit status 0:"
             " 1,234 updated, 1 removed, 0 failed; 5,678 files, 9.00 GB in 3 min 20 s"
@@ -208,7 +210,7 @@ def test_a_status_tells_all_failures_it_has_and_counts_the_others() -> None:
 
 def test_a_status_before_the_first_run_says_so() -> None:
     text = reports.status_text(a_status(last_run=None, serial=None))
-    assert "serial: none yet\nlast run: none yet\n" in text
+    assert "serial: none yet\nfresh: no whole run has finished yet\nlast run: none yet\n" in text
 
 
 def test_a_run_that_was_cut_off_is_told() -> None:

@@ -125,6 +125,12 @@ KEYS = [
     ("diff-file", "/srv/diff", "run.diff_file", "/srv/diff"),
     ("diff-append-epoch", "on", "run.diff_with_epoch", True),
     ("verifiers", "9", "run.verifiers", 9),
+    (
+        "metrics-file",
+        "/var/lib/node_exporter/fastmirror.prom",
+        "run.metrics_file",
+        "/var/lib/node_exporter/fastmirror.prom",
+    ),
     ("sweep", "50", "run.sweep", 50),
     ("sweep", "0", "run.sweep", 0),
     ("sweep", "0.1%", "run.sweep", Fraction(1, 1000)),
