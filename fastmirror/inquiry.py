@@ -69,6 +69,13 @@ class MirrorStatus(NamedTuple):
     unwanted: int = 0  # projects that were deleted by command, and are not mirrored
     as_of: str | None = None  # when the last whole run began that finished (ISO 8601, UTC): as fresh as that it is
     lag_s: float | None = None  # seconds since then
+    oldest_verified: str | None = None  # the longest time ago that a project's files were hashed where they lie
+    never_verified: int = 0  # projects whose files were not, since they were fetched
+
+
+_VERIFIED = """
+select min(verified_at), count(*) filter (where verified_at is null) from project where page_digest <> ''
+"""
 
 
 def _open_state(settings: Settings) -> State | None:
@@ -144,6 +151,7 @@ def read_status(settings: Settings) -> MirrorStatus:
             last_run["started"], last_run["finished"] = _iso(last_run["started"]), _iso(last_run["finished"])
         serial = state.get("root_serial")
         as_of = _last_modified(storage)
+        [(oldest, never)] = state.select(_VERIFIED)
         return MirrorStatus(
             directory,
             str(tree.layout),
@@ -161,6 +169,8 @@ def read_status(settings: Settings) -> MirrorStatus:
             len(state.select("select name from unwanted")),
             _iso(as_of),
             None if as_of is None else max(0.0, time.time() - as_of),
+            _iso(oldest),
+            never,
         )
     finally:
         state.close()

@@ -27,11 +27,21 @@ _SETTINGS, _BUG, _SIGNALLED = 2, 70, 128
 
 def parse_duration(option: str, text: str) -> float:
     """Seconds, more than 0, from 300, 90s, 5m, 1h or 1d."""
-    entry = ini.Entry(option, "", "", (ini.Line(0, text),))
-    interval_s = ini.duration(entry)
-    if not interval_s:
+    entry = _entry(option, text)
+    seconds = ini.duration(entry)
+    if not seconds:
         raise entry.refused("more than 0")
-    return interval_s
+    return seconds
+
+
+def parse_size(option: str, text: str) -> int:
+    """Bytes, from 500k, 10M or 1G."""
+    return ini.size(_entry(option, text))
+
+
+def _entry(option: str, text: str) -> ini.Entry:
+    """What an option is given, as if it stood in a file."""
+    return ini.Entry(option, "", "", (ini.Line(0, text),))
 
 
 def parse_hours(text: str) -> frozenset[int]:

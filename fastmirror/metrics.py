@@ -34,6 +34,8 @@ def _registry(status: MirrorStatus) -> CollectorRegistry:
         ("hidden_files", "Files that are kept and not served.", status.hidden),
         ("serial", "The upstream's serial that the mirror has reached.", status.serial),
         ("clean", "1 if the last run ended in order.", int(status.clean)),
+        ("never_verified_projects", "Projects not hashed since they were fetched.", status.never_verified),
+        ("oldest_verification_timestamp_seconds", "Of all others, the longest ago.", _epoch(status.oldest_verified)),
         ("as_of_timestamp_seconds", "When the last whole run began that finished.", _epoch(status.as_of)),
     ]
     if status.last_run is not None:

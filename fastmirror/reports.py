@@ -113,6 +113,8 @@ def verification_text(found: Verification, *, delete: bool) -> str:
             lines.append(f"  {clean(one.name)}: {clean(one.path)} is {one.what}{size}{', repaired' * one.mended}")
         if damaged > _SHOWN_FAILURES:
             lines.append(f"  … and {damaged - _SHOWN_FAILURES:,} more (the log names all)")
+    if found.left:
+        lines.append(f"left to the next verification: {_plural(found.left, 'project', 'projects')}")
     if found.fetched_files:
         lines.append(f"fetched: {_files(found.fetched_files, found.fetched_bytes)}")
     if found.root_index:
@@ -217,6 +219,7 @@ def status_text(status: MirrorStatus) -> str:
         lines.append(f"hidden: {_plural(status.hidden, 'file', 'files')} of what upstream quarantined or removed")
     if status.kept:
         lines.append(f"kept: {_plural(status.kept, 'project', 'projects')} that upstream removed")
+    lines.append(f"verified: {_verified(status)}")
     lines.append(f"failing: {_plural(status.failing, 'project', 'projects')}")
     lines += _failure_lines(status.failures, status.failing, shown=len(status.failures), where="")
     return "\n".join(lines)
@@ -233,6 +236,15 @@ def status_json(status: MirrorStatus) -> str:
         for failure in status.failures
     ]
     return _json({**status._asdict(), "failures": failures, "complete": is_complete(status)})
+
+
+def _verified(status: MirrorStatus) -> str:
+    """Since when all that is at rest has been hashed again; what was never is as old as its download."""
+    never = f"{_plural(status.never_verified, 'project', 'projects')} not since they were fetched"
+    if status.oldest_verified is None:
+        return never
+    also = f", {never}" if status.never_verified else ""
+    return f"since {status.oldest_verified}{also}"
 
 
 def _freshness(status: MirrorStatus) -> str:

@@ -174,13 +174,6 @@ class State:
             rows = self._db.execute("select name from project where checked_run is not ?", (run,))
             return [name for (name,) in rows]
 
-    def by_verification(self) -> list[tuple[NormalizedName, int | None]]:
-        """Every project that has something at rest, with its serial; those not verified for longest first."""
-        with _translated(self._path):
-            return self._db.execute(
-                "select name, serial from project where page_digest <> '' or file_count order by verified_at, name"
-            ).fetchall()
-
     def every_files(self) -> Iterator[tuple[NormalizedName, bytes]]:
         """The packed files of every project."""
         with _translated(self._path):

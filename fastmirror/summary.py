@@ -69,6 +69,7 @@ class Verification(NamedTuple):
     failures: tuple[Failure, ...]  # the first of them
     failed: int  # projects that are not whole
     pending: int  # projects not yet looked at
+    left: int  # projects that the budget leaves to the next verification
     root_index: tuple[str, ...]  # paths below web/ of its forms that were not what the state says
     unowned: int  # files, pages and documents that no project of the state owns
     unowned_bytes: int

@@ -35,18 +35,29 @@ def verify(
     json_update: Annotated[
         bool, typer.Option("--json-update", help="Plan every project anew, and refresh its documents.")
     ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="DURATION", help="For so long: what was not verified for longest first."),
+    ] = None,
+    budget_bytes: Annotated[
+        str | None, typer.Option("--budget-bytes", metavar="SIZE", help="So much, likewise: 500M, 20G.")
+    ] = None,
     workers: _Workers = 0,
     directory: Directory = None,
     master: Master = None,
     sets: Sets = None,
 ) -> int:
     """Hash everything that is stored, and repair what is damaged."""
+    from fastmirror.interval import parse_duration, parse_size
+
+    seconds = None if budget is None else parse_duration("--budget", budget)
+    size = None if budget_bytes is None else parse_size("--budget-bytes", budget_bytes)
     settings = load_settings(context.obj.configuration, directory=directory, master=master, sets=sets)
     require_mirror(settings)
     from fastmirror import reports
     from fastmirror.verify import VerifyOptions, verify_mirror
 
-    options = VerifyOptions(delete, dry_run, json_update, workers, context.obj.debug)
+    options = VerifyOptions(delete, dry_run, json_update, workers, seconds, size, context.obj.debug)
     with at_work(context, settings) as progress:
         verification = verify_mirror(settings, options, progress)
     show(reports.verification_text(verification, delete=delete))

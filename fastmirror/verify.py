@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from fastmirror.settings import PoolSettings, Settings
 
 _LOG = logging.getLogger(__name__)
+_LONGEST_UNVERIFIED_FIRST = """
+select name, serial, byte_count from project where page_digest <> '' or file_count order by verified_at, name
+"""
 
 
 class VerifyOptions(NamedTuple):
@@ -39,7 +42,14 @@ class VerifyOptions(NamedTuple):
     dry_run: bool = False  # only look, and say what would be done
     json_update: bool = False  # plan every project anew, with its documents
     workers: int = 0  # processes; 0: as the settings say
+    budget_s: float | None = None  # begin nothing after so many seconds
+    budget_bytes: int | None = None  # look at projects of so many bytes, and one that passes it
     debug: bool = False
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the rest is left to the next one."""
+        return self.budget_s is not None or self.budget_bytes is not None
 
 
 def verify_mirror(settings: Settings, options: VerifyOptions, progress: Progress) -> Verification:
@@ -79,11 +89,12 @@ class _Verification(Run):
             Wanted(None, by_command=False),
             force=options.json_update and not options.dry_run,
             check_id=int(parts.state.get("force_check_run") or 0),
-            deadline=None,
+            deadline=None if options.budget_s is None else time.time() + options.budget_s,
             check=True,
             dry_run=options.dry_run,
         )
         super().__init__(parts, terms, progress, Counts())
+        self._left = 0  # projects that the budget leaves to the next verification
         self._serial = max(int(parts.state.get("root_serial") or 0), parts.state.greatest_serial() or 0) or None
         self._index: tuple[str, ...] = ()
         self._unowned = Unowned([], [], 0)
@@ -105,7 +116,7 @@ class _Verification(Run):
         return verification
 
     def _verify(self) -> None:
-        projects: dict[NormalizedName, int | None] = dict(self._state.by_verification())
+        projects = self._within_budget(self._state.select(_LONGEST_UNVERIFIED_FIRST))
         shape = Filters(self._settings.filters).shape_of_all(self._settings_digest)
         if self._state.get("settings") not in (None, shape):
             self._notes.append("pages were not compared: the settings that shape them have changed (hint: mirror)")
@@ -120,7 +131,23 @@ class _Verification(Run):
         if not self._options.dry_run:
             self._free_disputed(projects)
         self._compare_index()
-        self._sweep(bool(projects))
+        if self._options.is_partial:
+            self._left += self._counts.pending
+        if not self._options.is_partial or self._options.delete:
+            self._sweep(bool(projects))
+
+    def _within_budget(self, rows: list[tuple[NormalizedName, int | None, int]]) -> dict[NormalizedName, int | None]:
+        """The projects to look at, with their serials."""
+        most = self._options.budget_bytes
+        projects: dict[NormalizedName, int | None] = {}
+        size = 0
+        for name, serial, byte_count in rows:
+            if most is not None and size >= most:
+                break
+            projects[name] = serial
+            size += byte_count
+        self._left = len(rows) - len(projects)
+        return projects
 
     def _begin(self) -> None:
         if self._options.dry_run:
@@ -185,7 +212,8 @@ class _Verification(Run):
         everything = [*unowned.pages, *unowned.files]
         failures = {} if self._options.dry_run else counts.failures
         is_refused = self._options.delete and (self._held or self._refusal)
-        is_damaged = checks.unmended or failures or counts.pending or (self._options.dry_run and self._index)
+        pending = 0 if self._options.is_partial else counts.pending
+        is_damaged = checks.unmended or failures or pending or (self._options.dry_run and self._index)
         due = {failing.name: failing.next_try for failing in self._state.failing(FAILURES_TOLD)}
         told = list(failures.items())[:FAILURES_TOLD]
         return Verification(
@@ -200,7 +228,8 @@ class _Verification(Run):
             fetched_bytes=counts.bytes,
             failures=tuple(Failure(name, reason, due.get(name)) for name, reason in told),
             failed=len(failures),
-            pending=counts.pending,
+            pending=pending,
+            left=self._left,
             root_index=self._index,
             unowned=len(everything),
             unowned_bytes=sum(size for _, size in everything),

@@ -198,6 +198,7 @@ def test_a_status_tells_how_complete_and_how_fresh() -> None:
             " 1,234 updated, 1 removed, 0 failed; 5,678 files, 9.00 GB in 3 min 20 s"
         ),
         "to unlink: 3 files, when their grace is over",
+        "verified: 0 projects not since they were fetched",
         "failing: 0 projects",
     ]
 
