@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fastmirror.layout import Layout, file_paths, metadata_path
@@ -14,12 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 
     from fastmirror.names import NormalizedName
+    from fastmirror.settings import Portion
 
 # A project's files go out in pieces from here on, so that no worker ends long after the others.
 PIECE_FILES = 64
 PIECE_BYTES = 256 << 20
 
-_SWEEP_PART = Fraction(1, 1000)
+_SWEEP_PERCENT = 0.1
 _SWEPT_ABOVE = 10_000  # projects
 
 _RETRY_FIRST_S = 15 * 60.0
@@ -55,14 +55,13 @@ def is_over_limit(count: int, *, least: int, chosen: int | None, total: Callable
     return count > least and count > total() // 100
 
 
-def sweep_size(held: int, chosen: int | Fraction | None) -> int:
+def sweep_size(held: int, chosen: Portion | None) -> int:
     """Of so many projects that are held, how many a run asks for though nothing says that they have changed.
 
-    As chosen: so many, or a part of them, rounded up; else 0.1 % of a mirror of more than 10,000 projects.
+    As chosen, parts rounded up; else 0.1 % of a mirror of more than 10,000 projects.
     """
-    if chosen is None:
-        chosen = _SWEEP_PART if held > _SWEPT_ABOVE else 0
-    return min(held, math.ceil(held * chosen) if isinstance(chosen, Fraction) else chosen)
+    number, percent = chosen or (0, _SWEEP_PERCENT if held > _SWEPT_ABOVE else 0.0)
+    return min(held, number + math.ceil(round(held * percent / 100, 6)))
 
 
 def retry_delay_s(failures_in_a_row: int) -> float:

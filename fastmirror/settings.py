@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import xxhash
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from fastmirror.effective import Effective
     from fastmirror.filters import FilterSettings
     from fastmirror.layout import Layout, PageFormat
@@ -96,6 +94,13 @@ class GuardSettings:
     max_removed_files: int | None  # files; by default max(1,000, 1 %)
 
 
+class Portion(NamedTuple):
+    """So many, and so many in a hundred."""
+
+    number: int
+    percent: float
+
+
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """What a run does beside mirroring."""
@@ -105,7 +110,7 @@ class RunSettings:
     diff_with_epoch: bool  # put the run's start behind its name
     metrics_file: str | None  # absolute path: how the mirror stands after each run, for Prometheus
     verifiers: int  # processes of `verify`; 0: as many as `processes`
-    sweep: int | Fraction | None  # asked for without a new serial: projects, or a part of them; None: the default rule
+    sweep: Portion | None  # of the projects held: asked for without a new serial; None: the default rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
-from fractions import Fraction
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from fastmirror.settings import (
     LogSettings,
     PageSettings,
     PoolSettings,
+    Portion,
     RunSettings,
     Settings,
     StorageSettings,
@@ -217,13 +217,13 @@ def _run(config: ini.Ini, warnings: list[str]) -> RunSettings:
 _PORTION = re.compile(r"(\d{1,9})|(\d{1,3}(?:\.\d{1,6})?) ?%", re.ASCII)
 
 
-def _sweep(entry: ini.Entry) -> int | Fraction:
+def _sweep(entry: ini.Entry) -> Portion:
     """A number of projects, or a part of the mirror."""
     match = _PORTION.fullmatch(entry.value)
     if match and match[1]:
-        return int(match[1])
-    if match and (share := Fraction(match[2]) / 100) <= 1:
-        return share
+        return Portion(int(match[1]), 0.0)
+    if match and (percent := float(match[2])) <= 100:
+        return Portion(0, percent)
     raise entry.refused("a part of the mirror such as 0.1%, or a number of projects, 0 for none")
 
 

@@ -12,9 +12,9 @@ from fastmirror.planner import sweep_size
 
 if TYPE_CHECKING:
     from collections.abc import Container
-    from fractions import Fraction
 
     from fastmirror.names import NormalizedName
+    from fastmirror.settings import Portion
     from fastmirror.state import State
 
 CURSOR = "swept"  # the fact: the name that the last sweep ended with
@@ -34,7 +34,7 @@ class Sweep(NamedTuple):
     last: str  # the name that the next one goes on after
 
 
-def plan_sweep(state: State, chosen: int | Fraction | None, leave: Container[str]) -> Sweep:
+def plan_sweep(state: State, chosen: Portion | None, leave: Container[str]) -> Sweep:
     """The next part in turn, as large as was `chosen`; what the run does anyway, `leave`, is not done twice."""
     last = state.get(CURSOR) or ""
     [(held,)] = state.select(_HELD)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +21,7 @@ from fastmirror.planner import (
     sweep_size,
     upload_timestamp,
 )
+from fastmirror.settings import Portion
 from tests.property.strategies import json_values
 
 if TYPE_CHECKING:
@@ -130,19 +130,26 @@ def test_the_guard_holds_more_back_where_it_holds_back_fewer_and_less_on_a_large
         assert is_over(count) == (count > chosen)
 
 
-shares = st.fractions(0, 1, max_denominator=10**8)
+# As the configuration takes them: six decimals of a per cent.
+millionths = st.integers(0, 100 * 10**6)
+portions = st.builds(Portion, st.integers(0, 10**9), millionths.map(lambda parts: parts / 10**6))
 
 
-@given(st.integers(0, 10**7), st.none() | shares | st.integers(0, 10**9))
+@given(st.integers(0, 10**7), st.none() | portions)
 def test_a_sweep_takes_in_no_more_than_is_held(held, chosen):
     assert 0 <= sweep_size(held, chosen) <= held
 
 
-@given(st.integers(1, 10**6), shares.filter(bool))
-def test_a_chosen_share_takes_in_the_whole_mirror_in_as_many_runs_as_it_says(held, share):
-    size = sweep_size(held, share)
-    assert size - 1 < held * share <= size
-    assert size * ceil(1 / share) >= held
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_a_sweep_of_a_number_of_projects_takes_in_as_many(held, count):
+    assert sweep_size(held, Portion(count, 0.0)) == min(held, count)
+
+
+@given(st.integers(0, 10**7), millionths)
+def test_a_sweep_of_a_share_is_rounded_up_so_that_its_rounds_leave_nobody_out(held, parts):
+    size = sweep_size(held, Portion(0, parts / 10**6))
+    assert size * 10**8 >= held * parts - 100  # a millionth of a project is nothing
+    assert (size - 1) * 10**8 < held * parts
 
 
 @given(st.integers(0, 10**7))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,7 @@ from fastmirror.model import Outcome
 from fastmirror.names import NormalizedName
 from fastmirror.packing import pack_files
 from fastmirror.schema import RecordedJob
+from fastmirror.settings import Portion
 from fastmirror.state import State
 from fastmirror.sweep import CURSOR, plan_sweep
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastmirror.model import Status
 
 WHOLE = "acegikmoqs"
+ALL = Portion(0, 100.0)
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def record(state: State, names: str, status: Status = "published", page_digest: 
             state.record([(outcome, RecordedJob(wanted=False, forced=False, tries=0, expected=5))], 0.0, 1)
 
 
-def sweep(state: State, chosen: int | Fraction | None, leave: str = "") -> str:
+def sweep(state: State, chosen: Portion | None, leave: str = "") -> str:
     """One run's: the names, put together."""
     found = plan_sweep(state, chosen, leave)
     state.put({CURSOR: found.last})
@@ -50,32 +51,32 @@ def sweep(state: State, chosen: int | Fraction | None, leave: str = "") -> str:
 
 
 def test_one_sweep_goes_on_where_the_last_one_ended_and_begins_anew_at_the_end(state: State) -> None:
-    assert [sweep(state, 4) for _ in range(5)] == ["aceg", "ikmo", "qsac", "egik", "moqs"]
+    assert [sweep(state, Portion(4, 0.0)) for _ in range(5)] == ["aceg", "ikmo", "qsac", "egik", "moqs"]
 
 
 def test_a_share_takes_every_project_once_in_a_round(state: State) -> None:
-    assert "".join(sweep(state, Fraction(1, 5)) for _ in range(5)) == WHOLE
-    assert sweep(state, Fraction(1)) == WHOLE
+    assert "".join(sweep(state, Portion(0, 20.0)) for _ in range(5)) == WHOLE
+    assert sweep(state, ALL) == WHOLE
 
 
 def test_nothing_is_swept_where_the_share_is_nothing_or_nothing_is_held(state: State, tmp_path: Path) -> None:
-    assert sweep(state, 0) == sweep(state, Fraction(0)) == sweep(state, None) == ""
+    assert sweep(state, Portion(0, 0.0)) == sweep(state, Portion(0, 0.0)) == sweep(state, None) == ""
     empty = State(str(tmp_path / "empty.sqlite"))
-    assert plan_sweep(empty, Fraction(1), ()) == ({}, "")
+    assert plan_sweep(empty, ALL, ()) == ({}, "")
     empty.close()
 
 
 def test_what_the_run_asks_for_anyway_has_had_its_turn(state: State) -> None:
-    assert [sweep(state, 4, leave="ei") for _ in range(3)] == ["acg", "kmo", "qsac"]
+    assert [sweep(state, Portion(4, 0.0), leave="ei") for _ in range(3)] == ["acg", "kmo", "qsac"]
 
 
 def test_projects_that_come_and_go_disturb_no_ones_turn(state: State) -> None:
-    assert sweep(state, 3) == "ace"
+    assert sweep(state, Portion(3, 0.0)) == "ace"
     with state.transaction():
         state.forget("e")
     record(state, "bf")
-    assert [sweep(state, 3) for _ in range(3)] == ["fgi", "kmo", "qsa"]
-    assert sweep(state, 3) == "bcf"
+    assert [sweep(state, Portion(3, 0.0)) for _ in range(3)] == ["fgi", "kmo", "qsa"]
+    assert sweep(state, Portion(3, 0.0)) == "bcf"
 
 
 def test_what_fails_is_gone_or_has_no_page_is_not_swept(state: State) -> None:
@@ -85,4 +86,4 @@ def test_what_fails_is_gone_or_has_no_page_is_not_swept(state: State) -> None:
         state.record([(Outcome(NormalizedName("i"), "failed", "?"), RecordedJob(False, False, 0, 6))], 0.0, 1)
         state.change("update project set outcome = 'gone' where name = ?", [("k",)])
         state.unlist(["m"])
-    assert sweep(state, Fraction(1)) == "aeoqs"
+    assert sweep(state, ALL) == "aeoqs"
