@@ -63,7 +63,7 @@ on conflict (name) do update set serial = excluded.serial, etag = excluded.etag,
     checked_run = coalesce(excluded.checked_run, checked_run),
     wanted_by = max(wanted_by, excluded.wanted_by), listed = excluded.listed
 """
-RECORD_FAILURE = """
+_RECORD_FAILURE = """
 insert into project values (:name, null, '', '', '', '', 0, 0, 'failed', :reason, 1, :next_try, :expected, null,
     :checked_run, :wanted_by, 0)
 on conflict (name) do update set outcome = case outcome when 'damaged' then outcome else :outcome end,
@@ -71,11 +71,17 @@ on conflict (name) do update set outcome = case outcome when 'damaged' then outc
     checked_run = coalesce(excluded.checked_run, checked_run),
     wanted_by = max(wanted_by, excluded.wanted_by)
 """
-RECORD_INTACT = "update project set verified_at = :verified_at where name = :name"
-RECORD_UNCHANGED = """
+_RECORD_INTACT = "update project set verified_at = :verified_at where name = :name"
+_RECORD_UNCHANGED = """
 update project set serial = coalesce(:serial, serial), etag = :etag, outcome = 'published', reason = '', tries = 0,
     next_try = null, expected = null, wanted_by = max(wanted_by, :wanted_by) where name = :name
 """
+RECORD_WITHOUT_PAGE = {
+    "failed": _RECORD_FAILURE,
+    "damaged": _RECORD_FAILURE,
+    "unchanged": _RECORD_UNCHANGED,
+    "intact": _RECORD_INTACT,
+}
 DOOM = """
 insert into doomed (path, project, since) values (?, ?, ?)
 on conflict do update set since = min(since, excluded.since)

@@ -22,9 +22,7 @@ from fastmirror.schema import (
     HIDE,
     KNOWN,
     RECORD,
-    RECORD_FAILURE,
-    RECORD_INTACT,
-    RECORD_UNCHANGED,
+    RECORD_WITHOUT_PAGE,
     SCHEMA,
     SCHEMA_VERSION,
     FailingProject,
@@ -37,12 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 
-_WITHOUT_PAGE = {
-    "failed": RECORD_FAILURE,
-    "damaged": RECORD_FAILURE,
-    "unchanged": RECORD_UNCHANGED,
-    "intact": RECORD_INTACT,
-}
+_RUNS_KEPT = 100
 
 
 @contextmanager
@@ -203,8 +196,8 @@ class State:
                 self.forget(outcome.name)
                 continue
             row = project_row(outcome, job, now, check_id)
-            if outcome.files is None and outcome.status in _WITHOUT_PAGE:
-                self._db.execute(_WITHOUT_PAGE[outcome.status], row)
+            if outcome.files is None and outcome.status in RECORD_WITHOUT_PAGE:
+                self._db.execute(RECORD_WITHOUT_PAGE[outcome.status], row)
                 continue
             self._db.execute(RECORD, row)
             if outcome.files is not None:
@@ -317,10 +310,12 @@ class State:
             return [FailingProject(*row) for row in rows]
 
     def begin_run(self, now: float) -> int:
-        """Note that a run began, and return its number."""
-        with _translated(self._path):
+        """Note that a run began, and return its number; of earlier runs, the last are kept."""
+        with self.transaction():
             cursor = self._db.execute("insert into run (started) values (?)", (now,))
-            return int(cursor.lastrowid or 0)
+            number = int(cursor.lastrowid or 0)
+            self._db.execute("delete from run where id <= ?", (number - _RUNS_KEPT,))
+            return number
 
     def end_run(self, run: int, now: float, exit_status: int, summary: Mapping[str, Any]) -> None:
         """Note how a run ended."""

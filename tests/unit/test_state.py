@@ -343,6 +343,12 @@ def test_the_last_run_is_told_with_its_summary(state):
     assert state.last_run() == {"started": NOW + 60, "finished": None, "exit_status": None}
 
 
+def test_of_many_runs_the_last_are_kept_and_their_numbers_go_on(state):
+    numbers = [state.begin_run(NOW) for _ in range(150)]
+    assert numbers == list(range(1, 151))
+    assert state.select("select count(*), max(id) from run") == [(100, 150)]
+
+
 # Durability, and readers
 
 
