@@ -62,6 +62,31 @@ def group_lives(group: int) -> bool:
     return False
 
 
+def memory_kb(pid: int, *, peak: bool) -> int:
+    """Resident memory of a process: the most that it ever had, or what it has now; 0 if it is gone."""
+    return _told(pid, "VmHWM" if peak else "VmRSS")
+
+
+def threads_of(pid: int) -> int:
+    """How many threads a process has; 0 if it is gone."""
+    return _told(pid, "Threads")
+
+
+def descriptors_of(pid: int) -> int:
+    """How many file descriptors a process has open; 0 if it is gone."""
+    with contextlib.suppress(OSError):
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    return 0
+
+
+def _told(pid: int, key: str) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1])
+    return 0
+
+
 def owner_of(port: int, among: list[int]) -> int:
     """Which of these processes has the TCP connection with this local port; 0 if none has it any more."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]

@@ -63,7 +63,7 @@ def succeed(result: Result) -> None:
     assert (result.status, result.stderr) == (0, "")
 
 
-def problems(mirror: Mirror, index: FakeIndex, **expected: Any) -> list[str]:
+def problems(mirror: Mirror, index: FakeIndex | None, **expected: Any) -> list[str]:
     """What check_tree finds in a mirror, which is to be as its settings say."""
     tree = tree_of(mirror)
     layout: Any = str(tree.layout)
