@@ -68,9 +68,9 @@ class BodyFetch:
 
     def _ended(self, reply: Reply) -> None:
         sink = self._sink
-        if sink is None:
-            return
-        if sink.is_other_range:
+        if sink is None:  # it was not asked for, or not again: upstream refuses everything
+            self._done(Arrival("", "", 0, failure_reason(reply)))
+        elif sink.is_other_range:
             self._start_over()
         elif reply.status == 416 and sink.resumed_at:
             sink.discard()
@@ -101,6 +101,7 @@ class BodyFetch:
     def _broken(self) -> None:
         if self._sink is not None:
             self._sink.break_off(lambda: None)
+            self._sink = None
 
 
 class MirroredFetch:

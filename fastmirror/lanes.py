@@ -1,29 +1,31 @@
 """Two lanes of transfers, each with its budget: index pages, and files. Retries, back-off, timers.
 
 A transient failure is tried again after an exponential back-off with jitter; Retry-After is honoured, and an
-upstream that asks for less is reported to the parent, which lowers everyone's share.
+upstream that asks for less is reported to the parent, which lowers everyone's share. What is refused (429, 503)
+while much else is refused too is no fault of its own, and is tried more often.
 """
 
 from __future__ import annotations
 
 import heapq
-import random
 import time
 from collections import deque
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING
+
+from fastmirror.patience import MUCH, Patience, backoff_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastmirror.transport import Reply, Request, Transport
 
-_BACKOFF_FIRST_S = 0.5
-_BACKOFF_LONGEST_S = 30.0
 RETRY_AFTER_LONGEST_S = 300.0
 THROTTLES = frozenset({429, 503})
+_MORE_TRIES = 2  # for what is refused along with much else
 
 
 class Lane(IntEnum):
@@ -36,7 +38,7 @@ class Lane(IntEnum):
 class _Errand:
     """A request on its way to its final reply."""
 
-    __slots__ = ("broken", "done", "lane", "make", "tries")
+    __slots__ = ("broken", "done", "is_in_trouble", "is_spared", "lane", "make", "tries")
 
     def __init__(
         self,
@@ -50,6 +52,8 @@ class _Errand:
         self.done = done
         self.broken = broken
         self.tries = 0
+        self.is_in_trouble = False  # its last try failed
+        self.is_spared = False  # refused along with much else
 
 
 class Lanes:
@@ -66,6 +70,9 @@ class Lanes:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._token = 0
         self._held_until = 0.0
+        self._in_trouble = [0, 0]  # errands, by lane
+        self._patience = (Patience(), Patience())
+        self._refusals: list[Reply | None] = [None, None]  # the last of each lane
 
     def get(
         self,
@@ -77,7 +84,7 @@ class Lanes:
         """Ask for something.
 
         `make` builds the request from its token at each try, `broken` is called after a try that another one
-        follows, `done` takes the last reply.
+        may follow, `done` takes the last reply: that of another request, where upstream refuses all of them.
         """
         self._enqueue(_Errand(lane, make, done, broken))
 
@@ -122,10 +129,17 @@ class Lanes:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        if self._held_until and time.monotonic() < self._held_until:
+        now = time.monotonic()
+        if now < self._held_until:
             return
         for lane, waiting in enumerate(self._waiting):
-            while waiting and self._in_flight[lane] < self._budget[lane]:
+            patience = self._patience[lane]
+            if patience.rests(now):
+                if patience.is_over:
+                    self._refuse_all(lane)
+                continue
+            budget = min(self._budget[lane], 1) if patience.is_tested else self._budget[lane]
+            while waiting and self._in_flight[lane] < budget:
                 errand = waiting.popleft()
                 self._token += 1
                 self._in_flight[lane] += 1
@@ -133,21 +147,44 @@ class Lanes:
                 errand.tries += 1
                 self.transport.start(errand.make(self._token))
 
+    def _refuse_all(self, lane: int) -> None:
+        """Upstream refuses everything: what waits is answered as the last request was, and is not asked for."""
+        waiting, refusal = self._waiting[lane], self._refusals[lane]
+        while waiting and refusal is not None:
+            self.after(0.0, partial(self._end, waiting.popleft(), refusal))
+
     def _take(self, reply: Reply) -> None:
         errand = self._errands.pop(reply.token)
         self._in_flight[errand.lane] -= 1
         asked_to_wait = retry_after_s(reply)
         if reply.status in THROTTLES:
             self.throttled_s = max(self.throttled_s or 0.0, asked_to_wait)
-        if reply.retryable and errand.tries < self._tries:
-            if errand.broken is not None:
-                errand.broken()
-            backoff = min(_BACKOFF_FIRST_S * 2.0 ** (errand.tries - 1), _BACKOFF_LONGEST_S)
-            jittered = backoff * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
-            self.after(max(jittered, asked_to_wait), lambda: self._enqueue(errand))
+        if not reply.retryable:
+            self._patience[errand.lane].served()
+            self._end(errand, reply)
         else:
-            errand.done(reply)
+            self._note_refusal(errand, reply)
+            if errand.tries < self._tries + (_MORE_TRIES if errand.is_spared else 0):
+                if errand.broken is not None:
+                    errand.broken()
+                self.after(max(backoff_s(errand.tries), asked_to_wait), lambda: self._enqueue(errand))
+            else:
+                self._end(errand, reply)
         self._dispatch()
+
+    def _note_refusal(self, errand: _Errand, reply: Reply) -> None:
+        lane, is_first = errand.lane, not errand.is_in_trouble
+        self._refusals[lane] = reply
+        self._in_trouble[lane] += is_first
+        errand.is_in_trouble = True
+        if reply.status in THROTTLES and self._in_trouble[lane] >= MUCH:
+            errand.is_spared = True
+        if rest_s := self._patience[lane].refused(time.monotonic(), is_first=is_first):
+            self.after(rest_s, self._dispatch)
+
+    def _end(self, errand: _Errand, reply: Reply) -> None:
+        self._in_trouble[errand.lane] -= errand.is_in_trouble
+        errand.done(reply)
 
 
 def retry_after_s(reply: Reply) -> float:

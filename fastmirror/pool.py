@@ -44,6 +44,7 @@ _DEATHS = 2
 _TICK_S = 0.5
 _DRAIN_S = 8.0
 _RECOVERY_S = 5.0
+_HOLD_LEAST_S = 0.5  # by which a wait is longer than the one under way, for the workers to be told
 
 
 class Budget(NamedTuple):
@@ -87,7 +88,8 @@ class Pool:
         self._deaths: dict[tuple[str, int], int] = {}
         self._splits: dict[str, Assembly] = {}
         self._scale = 1.0  # of the budget, lowered while upstream asks for less
-        self._scaled_at = 0.0
+        self._lowered_at = self._raised_at = 0.0
+        self._held_until = 0.0
         self._is_draining = False
         self._asked: dict[str, ProjectJob] = {}
         self._exhausted = False
@@ -232,9 +234,10 @@ class Pool:
 
     def _share_out(self) -> None:
         """Lend the transfers of workers that have nothing to do to those that have; recover from a slow-down."""
-        if self._scale < 1.0 and time.monotonic() - self._scaled_at > _RECOVERY_S:
+        now = time.monotonic()
+        if self._scale < 1.0 and now - max(self._lowered_at, self._raised_at, self._held_until) > _RECOVERY_S:
             self._scale = min(1.0, self._scale * 1.5)
-            self._scaled_at = time.monotonic()
+            self._raised_at = now
         busy = [worker for worker in self._workers if worker.jobs]
         lending = self._exhausted and not self._urgent
         share = self._share_of(len(busy) if lending and busy else len(self._workers))
@@ -256,14 +259,18 @@ class Pool:
             worker.channel.send(share._replace(hold_s=hold_s))
 
     def _slow_down(self, wait_s: float) -> None:
-        """Upstream asks for less: everyone's share is halved, once a second at the most."""
-        if time.monotonic() - self._scaled_at < 1.0:
-            return
-        self._scaled_at = time.monotonic()
-        self._scale = max(self._scale / 2, 1 / max(self._budget.index_transfers, 1))
-        _LOG.info("upstream asks for less: %d %% of the transfers from now on", self._scale * 100)
+        """Upstream asks for less: everyone's share is halved, once a second at the most, and all wait."""
+        now = time.monotonic()
+        if now - self._lowered_at >= 1.0:
+            self._lowered_at = now
+            self._scale = max(self._scale / 2, 1 / max(self._budget.index_transfers, 1))
+            _LOG.info("upstream asks for less: %d %% of the transfers from now on", self._scale * 100)
+        hold_s = wait_s if now + wait_s > self._held_until + _HOLD_LEAST_S else 0.0
+        if hold_s:
+            self._held_until = now + hold_s
+            _LOG.info("upstream asks to wait: nothing is asked for in %.0f s", hold_s)
         for worker in self._workers:
-            self._set_share(worker, self._share_of(len(self._workers)), wait_s)
+            self._set_share(worker, self._share_of(len(self._workers)), hold_s)
 
     # Ends -------------------------------------------------------------------------------------------------
 

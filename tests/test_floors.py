@@ -23,7 +23,7 @@ _STOREYS = (
     "transport transport.rate transport.proxies transport.headers transport.poller transport.curl transport.session",
     "channel",
     "packing schema state descriptors storage hidden comparison versions legacy_names lock nginx serving upstream",
-    "lanes sink sources bodies wheel fetcher pages reading checking project worker processes pool",
+    "patience lanes sink sources bodies wheel fetcher pages reading checking project worker processes pool",
     "tree shadowmire adoption changes publisher rootindex sweep discovery removal unowned execution run",
     "mirror verify deletion inquiry",
     "reports metrics configuration interval face commands upkeep cli __main__",

@@ -9,6 +9,7 @@ import fnmatch
 import gzip
 import json
 import random
+import time
 import zlib
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -266,6 +267,22 @@ def throttle(share: float, seed: int = 0, retry_after: int | None = 1) -> Fault:
     def spoil(answer: Answer, record: Record) -> None:
         if chance.random() < share and refuse.spoil is not None:
             refuse.spoil(answer, record)
+
+    return Fault(spoil=spoil)
+
+
+def overload(seconds: float, *refusals: Fault, share: float = 1.0, seed: int = 0) -> Fault:
+    """From its first request on, for so long, refuse a share of them, each time in one of these ways; then recover."""
+    chance = random.Random(seed)
+    ends: list[float] = []
+
+    def spoil(answer: Answer, record: Record) -> None:
+        now = time.monotonic()
+        if not ends:
+            ends.append(now + seconds)
+        chosen = chance.choice(refusals)
+        if now < ends[0] and chance.random() < share and chosen.spoil is not None:
+            chosen.spoil(answer, record)
 
     return Fault(spoil=spoil)
 

@@ -67,6 +67,7 @@ class Record:
     status: int = 0  # 0: nothing was answered
     sent: int = 0  # bytes of body handed to the socket
     port: int = 0  # the client's
+    crowd: int = 0  # requests of this server that were in flight when it came, itself among them
 
     @property
     def decoded_path(self) -> str:
@@ -117,6 +118,7 @@ class Server:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._connections: dict[threading.Thread, socket.socket] = {}
+        self._in_flight = 0
         self._listener = socket.create_server(("127.0.0.1", port), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, name=f"fake {side}", daemon=True)
@@ -165,12 +167,24 @@ class Server:
                 with connection.makefile("rb") as stream:
                     while (record := _read_request(stream, self._side)) is not None:
                         record.port = port
-                        if not self._reply(connection, record, self._answer(record)):
-                            break
+                        with self._counted(record):
+                            if not self._reply(connection, record, self._answer(record)):
+                                break
         finally:
             connection.close()
             with self._lock:
                 self._connections.pop(threading.current_thread(), None)
+
+    @contextlib.contextmanager
+    def _counted(self, record: Record) -> Iterator[None]:
+        with self._lock:
+            self._in_flight += 1
+            record.crowd = self._in_flight
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= 1
 
     def _secured(self, connection: socket.socket) -> socket.socket:
         if self._tls is None:

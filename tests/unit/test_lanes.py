@@ -392,6 +392,94 @@ def test_the_longer_of_two_holds_counts(world, desk, seconds):
     assert world.now == pytest.approx(1030)
 
 
+# An upstream in trouble
+
+
+def refuse_all(world: World, desk: Desk, **facts: Any) -> None:
+    """Answer what is in flight with a refusal, and wait for what happens next."""
+    for url in world.urls():
+        world.answer(url, **({"status": 503} | facts))
+    desk.lanes.poll(0)
+    if not world.flying:
+        desk.lanes.poll(FOREVER_S)
+
+
+def give_up(world: World, desk: Desk, **facts: Any) -> None:
+    """Ask for a thousand pages, and serve none."""
+    desk.lanes.set_budget(16, 1)
+    for number in range(1000):
+        desk.get(f"page {number}")
+    while len(desk.done) < 1000:
+        refuse_all(world, desk, **facts)
+
+
+@pytest.mark.parametrize("facts", [{"status": 503}, {"status": 0, "error": "connection reset", "retryable": True}])
+def test_an_upstream_that_serves_nothing_is_asked_less_and_less_and_given_up_after_a_minute(world, desk, facts):
+    give_up(world, desk, **facts)
+    assert {reply.status for reply in desk.done.values()} == {facts["status"]}
+    assert 30 < world.now - 1000 < 150
+    assert len(world.started) <= 2 * 16
+
+
+def test_an_upstream_that_was_given_up_is_tried_again_later_and_serves_all_from_then_on(world, desk):
+    give_up(world, desk)
+    world.now += 60
+    desk.get("trial")
+    world.answer("trial", 503)
+    desk.lanes.poll(0)
+    desk.get("too early")
+    desk.lanes.poll(0)
+    assert desk.done["too early"].status == 503
+    assert "too early" not in {request.url for request in world.started}
+    world.now += 60
+    desk.lanes.poll(0)
+    assert world.urls() == ["trial"]
+    world.answer("trial", 404)
+    desk.lanes.poll(0)
+    assert desk.done["trial"].status == 404
+    for number in range(3):
+        desk.get(f"late {number}")
+    assert world.urls() == ["late 0", "late 1", "late 2"]
+
+
+def test_an_outage_of_some_seconds_fails_nothing(world, desk):
+    desk.lanes.set_budget(16, 1)
+    for number in range(100):
+        desk.get(f"page {number}")
+    while world.now < 1020:
+        refuse_all(world, desk)
+    while len(desk.done) < 100:
+        for url in world.urls():
+            world.answer(url)
+        desk.lanes.poll(FOREVER_S)
+    assert {reply.status for reply in desk.done.values()} == {200}
+
+
+def test_what_fails_again_and_again_while_others_are_served_holds_up_nothing(world, desk):
+    desk.lanes.set_budget(2, 1)
+    bad = [f"page {number}" for number in range(0, 40, 2)]
+    for number in range(40):
+        desk.get(f"page {number}")
+    while len(desk.done) < 40:
+        for url in world.urls():
+            world.answer(url, 500 if url in bad else 200)
+        desk.lanes.poll(FOREVER_S)
+    assert [url for url, reply in desk.done.items() if reply.status == 200] == [f"page {n}" for n in range(1, 40, 2)]
+    assert len(world.started) == 20 + 20 * TRIES
+    assert world.now - 1000 < 3 * (0.5 + 1 + 2)
+
+
+def test_the_lanes_are_judged_apart(world, desk):
+    desk.lanes.set_budget(10, 10)
+    for number in range(10):
+        desk.get(f"file {number}", Lane.FILE)
+        world.answer(f"file {number}", 503)
+    desk.lanes.poll(0)
+    desk.get("page")
+    desk.get("file", Lane.FILE)
+    assert world.urls() == ["page"]
+
+
 # Timers
 
 
