@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 
 from fastmirror.errors import UpstreamError
-from fastmirror.lanes import retry_after_s
+from fastmirror.lanes import failure_reason, retry_after_s
 from fastmirror.planner import plan_sync
 from fastmirror.sweep import Sweep, plan_sweep
 from fastmirror.upstream import (
@@ -311,8 +311,9 @@ class Discovery:
             reply = self._session.get(request)
             if not reply.retryable or attempt == _TRIES - 1:
                 break
-            _LOG.info("%s: %s, trying again", request.url, reply.error or f"HTTP status {reply.status}")
-            time.sleep(max(_BACKOFF_S * 2**attempt, retry_after_s(reply)))
+            wait_s = max(_BACKOFF_S * 2**attempt, retry_after_s(reply))
+            _LOG.info("%s: %s, trying again in %.0f s", request.url, failure_reason(reply), wait_s)
+            time.sleep(wait_s)
         return reply
 
 

@@ -104,8 +104,9 @@ def test_global_timeout_is_none_unless_it_is_more_than_0(value: str, seconds: fl
 
 
 def test_a_root_index_is_asked_for_again_when_upstream_says(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, index: FakeIndex
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, index: FakeIndex
 ) -> None:
+    caplog.set_level("INFO", "fastmirror.discovery")
     waits: list[float] = []
     monkeypatch.setattr("fastmirror.discovery.time.sleep", waits.append)
     index.add_file("six", WHEEL)
@@ -119,6 +120,8 @@ def test_a_root_index_is_asked_for_again_when_upstream_says(
     )
     session.close()
     assert (root.reply.status, waits) == (200, [7.0, 300.0, 4.0])
+    told = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert told[:2] == [f"HTTP status 503, trying again in {seconds} s" for seconds in (7, 300)]
 
 
 # Hosts ----------------------------------------------------------------------------------------------------
