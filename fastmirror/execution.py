@@ -133,9 +133,10 @@ class Execution:
     def _jobs(self, update: dict[NormalizedName, int | None]) -> Iterator[ProjectJob]:
         terms = self._terms
         wanted = terms.chosen.names or frozenset()
+        reveals = not terms.dry_run and holds_hidden(self._state)
         for names in in_chunks(update, CHUNK):
             known = self._state.known(names)
-            hidden = take_hidden(self._state, names) if holds_hidden(self._state) else {}
+            hidden = take_hidden(self._state, names) if reveals else {}
             for name in names:
                 held = known.get(name)
                 force = terms.force or (held is not None and held.outcome == "damaged")

@@ -13,7 +13,7 @@ import pytest
 from fastmirror.layout import PageFormat
 from tests.fakes import faults
 from tests.processes import until
-from tests.published import at_rest, filenames, page_file, problems, root, spoil, stamps, stored, written
+from tests.published import at_rest, filenames, page_file, problems, root, spoil, stamps, stored, succeed, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -445,6 +445,14 @@ def test_a_dry_run_changes_nothing_asks_for_nothing_and_says_what_would_be_done(
     assert read_state(each_layout, "select * from project") == rows
     assert not unclean(each_layout)
     assert state.exists()
+
+
+def test_a_dry_run_looks_at_a_mirror_that_hides_what_is_quarantined(filled: Mirror, index: FakeIndex) -> None:
+    name = sorted(index.projects())[0]
+    index.quarantine(name)
+    succeed(filled.run())
+    assert list((filled.directory / ".fastmirror/hidden").rglob("*.*"))
+    assert verify(filled, "--dry-run").status == 0
 
 
 def test_a_dry_run_needs_no_free_space(filled: Mirror) -> None:
