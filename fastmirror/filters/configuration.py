@@ -44,6 +44,7 @@ SECTIONS: dict[str, frozenset[str] | None] = {
     "version_range_release_file_metadata": None,
 }
 _SEARCH = "search"
+_COUNT = re.compile(r"\d{1,9}")
 
 
 def read_filters(config: ini.Ini, warnings: list[str], files: Files, *, allow_empty: bool) -> FilterSettings:
@@ -196,14 +197,15 @@ class _Reading:
         if not self._is_on("latest_release"):
             return None
         entry = self._config.get("latest_release", "keep")
-        if entry is None or not entry.value.isdecimal() or not int(entry.value):
+        keep = int(entry.value) if entry is not None and _COUNT.fullmatch(entry.value) else 0
+        if entry is None or not keep:
             self._idle("latest_release", "[latest_release] keep is no number of releases")
             return None
         sort = self._config.get("latest_release", "sort_by")
         by_time = sort is not None and sort.value == "time"
         if sort is not None and sort.value not in ("time", "version"):
             self._warnings.append(f"{sort.where()}: {ini.quoted(sort.value)}: expected version or time; by version")
-        return Latest(int(entry.value), "time" if by_time else "version")
+        return Latest(keep, "time" if by_time else "version")
 
     def _platforms(self) -> tuple[str, ...]:
         if not self._is_on("exclude_platform"):
@@ -317,7 +319,7 @@ def _names(entry: ini.Entry) -> Iterator[NormalizedName]:
 def _pattern(entry: ini.Entry, line: ini.Line) -> str:
     try:
         re.compile(line.text)
-    except (re.error, RecursionError, OverflowError) as error:
+    except (re.error, RecursionError, OverflowError, ValueError) as error:
         raise entry.refused(f"a regular expression ({error})", line) from None
     return line.text
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 if TYPE_CHECKING:
@@ -98,6 +98,6 @@ def is_in_range(rule: RangeRule, facts: Mapping[str, Any]) -> bool:
 def _contains_any(text: str, versions: tuple[str, ...]) -> bool:
     try:
         specifiers = SpecifierSet(text)
-    except InvalidSpecifier:
+        return any(specifiers.contains(Version(version), prereleases=True) for version in versions)
+    except ValueError:  # no specifier, or one with thousands of digits
         return True
-    return any(specifiers.contains(Version(version), prereleases=True) for version in versions)

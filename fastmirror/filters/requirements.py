@@ -71,7 +71,9 @@ def parse_requirement(text: str, where: str) -> Listed:
     try:
         requirement = Requirement(text)
         name = normalize(requirement.name)
-    except (InvalidRequirement, InvalidName, RecursionError):
+        for specifier in requirement.specifier:
+            specifier.contains("0")  # reads its version: of digits Python reads some thousands, no more
+    except (InvalidRequirement, InvalidName, RecursionError, ValueError):
         raise SettingsError(f"{where}: {text[:120]!r}: expected a requirement, such as six or six>=1.16") from None
     return Listed(name, str(requirement.specifier), requirement.name == text, where)
 
@@ -149,7 +151,7 @@ class _Reader:
         try:
             text = content.decode("utf-8-sig")
             document: dict[str, Any] = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or a number of thousands of digits
             line = re.search(r"at line (\d+)", str(error))
             raise SettingsError(f"{path}:{line[1] if line else 1}: not a lock file: {error!s:.120}") from error
         packages = document.get(key)

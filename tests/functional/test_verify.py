@@ -448,7 +448,7 @@ def test_a_dry_run_changes_nothing_asks_for_nothing_and_says_what_would_be_done(
 
 
 def test_a_dry_run_looks_at_a_mirror_that_hides_what_is_quarantined(filled: Mirror, index: FakeIndex) -> None:
-    name = sorted(index.projects())[0]
+    name = min(index.projects())
     index.quarantine(name)
     succeed(filled.run())
     assert list((filled.directory / ".fastmirror/hidden").rglob("*.*"))

@@ -461,3 +461,21 @@ def test_without_filters_nothing_is_narrowed():
     listing = releases("1.0")
     assert narrowing.narrow(listing) is listing
     assert (narrowing.narrowing, narrowing.shape("base", FOO)) == ("", "base")
+
+
+DIGITS = "9" * 5000  # more than Python reads
+
+
+def test_a_file_that_requires_a_version_of_thousands_of_digits_passes_as_one_that_requires_nonsense() -> None:
+    narrowing, _ = filters(RANGE, f"[{RANGE}]", "any:release_file.requires_python = 3.12")
+    assert kept(narrowing, releases("1.0", requires_python=f">={DIGITS}")) == ["1.0"]
+
+
+def test_a_number_of_releases_of_thousands_of_digits_is_none() -> None:
+    _, warnings = filters("latest_release", "[latest_release]", f"keep = {DIGITS}")
+    assert "[latest_release] keep is no number of releases" in warnings[0]
+
+
+def test_a_pattern_with_a_count_of_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(SettingsError, match="expected a regular expression"):
+        filters("regex_project", "[filter_regex]", f"packages = a{{{DIGITS}}}")

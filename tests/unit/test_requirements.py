@@ -162,3 +162,16 @@ def test_a_path_that_no_file_can_have_and_a_coding_that_is_no_text_are_no_bugs()
         read_requirements("a\0b", Files(lambda path: Path(path).read_bytes(), lambda path: [path]), "w", [])
     for coding in ("hex", "undefined", "idna", "nonsense"):
         assert listed(f"# coding: {coding}\nsix")[0] == [("six", "")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [f"six>={'9' * 5000}", f"six=={'9' * 5000}.*", f"six!=1,<{'9' * 5000}"],
+    ids=["at least", "any of", "below"],
+)
+def test_a_version_of_more_digits_than_python_reads_is_refused_with_its_line(line: str) -> None:
+    assert refusal(f"ruff\n{line}\n").startswith("reqs/r.txt:2: 'six")
+
+
+def test_a_lock_file_with_a_number_of_more_digits_than_python_reads_is_refused() -> None:
+    assert refusal(f"version = {'9' * 5000}\n", "uv.lock").startswith("uv.lock:1: not a lock file: Exceeds the limit")
