@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.measure import descendants
-from benchmarks.report import commit, machine_facts
+from benchmarks.report import machine_facts
 from tests.conftest import Mirror, Result, end_group
 from tests.fakes import faults
 from tests.fakes.index import FakeIndex
@@ -330,19 +330,20 @@ def main() -> None:
     parser.add_argument("--layout", choices=("hashed", "flat"), default="hashed")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # no process is left behind
     begun = time.monotonic()
     problem = ""
-    with tempfile.TemporaryDirectory(prefix="soak-") as home, FakeIndex() as index:
+    with tempfile.TemporaryDirectory(prefix="soak-") as home, FakeIndex() as index, contextlib.ExitStack() as ending:
         index.fill(60, seed=given.seed)
         soak = Soak(Path(home), index, given.seed, given.layout)
+        ending.callback(soak.close)
         while not problem and time.monotonic() - begun < given.minutes * 60:
             index.clear_requests()
             soak.rounds.append(soak.round())
             problem = soak.rounds[-1]["problem"]
             print(len(soak.rounds), *soak.rounds[-1].values(), flush=True)
         problem = problem or soak.end()
-        soak.close()
-        facts = {"minutes": round((time.monotonic() - begun) / 60, 1), "commit": commit(), **machine_facts(Path(home))}
+        facts = {"minutes": round((time.monotonic() - begun) / 60, 1), **machine_facts(Path(home))}
     record = _record(soak.rounds, problem, facts)
     text = json.dumps(record, indent=1)
     if given.out:
