@@ -124,3 +124,6 @@ _markup = st.sampled_from(
     ]
 )
 markup = st.lists(_markup | texts | cased_sha256s, max_size=40).map("".join)
+
+# To a sample: where, how many bytes go, and the number of the word that comes in their place.
+edits = st.lists(st.tuples(st.integers(0, 1 << 12), st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=4)
