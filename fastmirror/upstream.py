@@ -266,7 +266,7 @@ def root_change(old: bytes, new: bytes, displays: dict[NormalizedName, str] | No
 def _flat_array(body: bytes) -> tuple[int, int]:
     """As _array, for entries that hold no objects: only there is each piece between two seams an entry."""
     start, end = _array(body)
-    if body.count(b"{", start, end) != body.count(_BETWEEN, start, end) + 1:
+    if body[start : start + 1] != b"{" or body.count(b"{", start, end) != body.count(_BETWEEN, start, end) + 1:
         raise ValueError
     return start, end
 
