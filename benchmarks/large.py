@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,8 @@ def measure_large_files(setting: Setting) -> Result:
         fetched = run_in_turn("large files", contenders, setting, server)
         mirror = setting.mirrors / "to-verify"
         subprocess.run(ours.command("mirror", upstream, mirror), check=True, stdout=subprocess.DEVNULL)
-        hashed = run_in_turn("verify", _verifiers(ours, upstream, mirror), setting, None)
+        hashed = run_in_turn("verify, warm", _verifiers(ours, upstream, mirror), setting, None)
+        cold = run_in_turn("verify, cold", _verifiers(ours, upstream, mirror, forget=True), setting, None)
     megabytes = upstream.file_bytes / 1e6
     figures = {
         "MB per CPU second, fetched": megabytes / fetched[0].cpu_s,
@@ -50,21 +52,36 @@ def measure_large_files(setting: Setting) -> Result:
         "MB per second, verified": megabytes / hashed[0].wall_s,
         "MB per second, xargs openssl": megabytes / hashed[1].wall_s,
     }
-    return Result([*fetched, *hashed], figures)
+    return Result([*fetched, *hashed, *cold], figures)
 
 
-def _verifiers(ours: Fastmirror, upstream: Upstream, mirror: Path) -> list[Contender]:
+def _verifiers(ours: Fastmirror, upstream: Upstream, mirror: Path, *, forget: bool = False) -> list[Contender]:
+    """Both ways to hash what is there; with `forget`, the kernel has forgotten it."""
+
+    def prepared(command: list[str]) -> list[str]:
+        if forget:
+            _forget(mirror)
+        return command
+
     return [
         Contender(
             ours.label,
             "pages checked too",
-            lambda _: ours.command("verify", upstream, mirror),
+            lambda _: prepared(ours.command("verify", upstream, mirror)),
             lambda _: ours.lacks(upstream, mirror),
         ),
         Contender(
             "xargs -P 2 openssl dgst",
             "compares nothing",
-            lambda _: ["env", f"--chdir={mirror / 'web'}", "sh", "-c", EVERY_FILE],
+            lambda _: prepared(["env", f"--chdir={mirror / 'web'}", "sh", "-c", EVERY_FILE]),
             lambda _: "",
         ),
     ]
+
+
+def _forget(mirror: Path) -> None:
+    """Have the kernel drop the files' bytes from its cache."""
+    os.sync()
+    for path in (mirror / "web/packages").rglob("*.tar.gz"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

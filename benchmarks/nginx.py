@@ -12,7 +12,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from benchmarks.measure import children
 
@@ -50,7 +50,8 @@ http {{
   map $http_accept $form {{ default html; "~application/vnd\\.pypi\\.simple\\.(v1|latest)\\+json" json; }}
   map $project $serial {{ default ""; include {serial_map}; }}
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{port}{secure} backlog=4096;
+    {certificate}
     root {tree};
     location = /simple {{ return 301 /simple/; }}
     location = /simple/ {{
@@ -81,8 +82,9 @@ http {{
 class Server:
     """A running nginx."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, certificate: Path) -> None:
         self._pid = pid
+        self.certificate = certificate  # to be trusted, where it speaks TLS
 
     def cpu_s(self) -> float:
         """CPU time used so far, user and system, by the master and the worker."""
@@ -94,8 +96,10 @@ class Server:
 
 
 @contextmanager
-def serve(upstream: Upstream, *, delay_s: float = 0.0) -> Iterator[Server]:
-    """Serve an upstream on loopback until the block is left; each page only after a delay.
+def serve(
+    upstream: Upstream, *, delay_s: float = 0.0, tls: Literal["HTTP/1.1", "HTTP/2"] | None = None
+) -> Iterator[Server]:
+    """Serve an upstream on loopback until the block is left; each page only after a delay, and perhaps over TLS.
 
     Raises RuntimeError if nginx is missing, or its echo module where there is a delay, if the port is taken, or if
     nginx does not answer.
@@ -112,6 +116,11 @@ def serve(upstream: Upstream, *, delay_s: float = 0.0) -> Iterator[Server]:
         answer_page = f"echo_sleep {delay_s:.3f}; echo_exec @page;"
     _require_free(upstream.port)
     home = Path(tempfile.mkdtemp(prefix="fastmirror-bench-nginx-"))
+    secure = certificate = ""
+    if tls:
+        pair = _make_certificate(home)
+        secure = " ssl http2" if tls == "HTTP/2" else " ssl"
+        certificate = f"ssl_certificate {pair}; ssl_certificate_key {pair};"
     user = f"user {pwd.getpwuid(0).pw_name};\n" if os.geteuid() == 0 else ""
     configuration = home / "nginx.conf"
     configuration.write_text(
@@ -119,6 +128,8 @@ def serve(upstream: Upstream, *, delay_s: float = 0.0) -> Iterator[Server]:
             user=user,
             modules=modules,
             answer_page=answer_page,
+            secure=secure,
+            certificate=certificate,
             home=home,
             serial_map=upstream.serial_map,
             port=upstream.port,
@@ -129,11 +140,22 @@ def serve(upstream: Upstream, *, delay_s: float = 0.0) -> Iterator[Server]:
     process = subprocess.Popen([program, "-p", home, "-e", home / "error.log", "-c", configuration])
     try:
         _await_answer(process, upstream.port, home / "error.log")
-        yield Server(process.pid)
+        yield Server(process.pid, home / "certificate.pem")
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=START_LIMIT_S)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _make_certificate(home: Path) -> Path:
+    """A key and a certificate for loopback that signs itself, in one file."""
+    path = home / "certificate.pem"
+    words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    words += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key = home / "key.pem"
+    subprocess.run(["openssl", *words, "-keyout", key, "-out", path], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + key.read_bytes())
+    return path
 
 
 def _require_free(port: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.measure import measure
@@ -10,7 +12,6 @@ from benchmarks.report import Row, Run, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from benchmarks.nginx import Server
 
@@ -46,8 +47,8 @@ def run_in_turn(step: str, contenders: list[Contender], setting: Setting, server
     """Every contender as often as asked, in turn, each time in a fresh directory."""
     rows = [Row(step, each.tool, each.variant, []) for each in contenders]
     for number in range(setting.runs):
-        for place, (contender, row) in enumerate(zip(contenders, rows, strict=True)):
-            directory = setting.mirrors / f"{step.replace(' ', '-').replace(',', '')}-{place}-{number}"
+        for contender, row in zip(contenders, rows, strict=True):
+            directory = Path(tempfile.mkdtemp(dir=setting.mirrors)) / "mirror"
             command = contender.command(directory)
             os.sync()  # what earlier runs wrote is not this one's to pay
             before = server.cpu_s() if server else 0.0

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import growth, large, pages, straggler
+from benchmarks import growth, http2, large, pages, straggler
 from benchmarks.report import commit, machine_facts, numbers, say, table
 from benchmarks.room import CACHE, room
 from benchmarks.stage import Result, Setting
@@ -26,6 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 STAGES: dict[str, Callable[[Setting], Result]] = {
     "pages": pages.measure_pages,
     "latency": pages.measure_latency,
+    "http2": http2.measure_http2,
     "large": large.measure_large_files,
     "growth": growth.measure_growth,
     "straggler": straggler.measure_straggler,

@@ -35,11 +35,12 @@ class Upstream(NamedTuple):
     metadata_files: int
     metadata_bytes: int
     last_serial: int
+    scheme: str = "http"
 
     @property
     def address(self) -> str:
         """The upstream's address, as a mirror's ``master``."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def serial_map(self) -> Path:

@@ -1,0 +1,52 @@
+"""HTTP/2 against HTTP/1.1 with kept connections, both over TLS: pages alone, on loopback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from benchmarks.nginx import serve
+from benchmarks.pages import prepare_pages
+from benchmarks.peers import Fastmirror
+from benchmarks.stage import Contender, Result, Setting, run_in_turn
+
+if TYPE_CHECKING:
+    from benchmarks.nginx import Server
+    from benchmarks.report import Row
+    from benchmarks.upstream import Upstream
+
+PROJECTS = 5_000
+DELAY_S = 0.030
+VERSIONS: tuple[Literal["HTTP/1.1", "HTTP/2"], ...] = ("HTTP/1.1", "HTTP/2")
+
+
+def measure_http2(setting: Setting) -> Result:
+    """Pages over each version, without and with latency."""
+    upstream = prepare_pages(setting, PROJECTS)
+    secure = upstream._replace(scheme="https")
+    rows: list[Row] = []
+    for delay_s in (0.0, DELAY_S):
+        for version in VERSIONS:
+            with serve(secure, delay_s=delay_s, tls=version) as server:
+                step = f"pages over TLS, {1000 * delay_s:.0f} ms"
+                rows += run_in_turn(step, [_contender(secure, version, server)], setting, server)
+    figures = {
+        f"times the {what} of HTTP/1.1, {rows[i].step}": value
+        for i in (0, 2)
+        for what, value in (
+            ("CPU", rows[i + 1].cpu_s / rows[i].cpu_s),
+            ("wall", rows[i + 1].wall_s / rows[i].wall_s),
+        )
+    }
+    return Result(rows, figures)
+
+
+def _contender(upstream: Upstream, version: str, server: Server) -> Contender:
+    peer = Fastmirror("hashed")
+    return Contender(
+        peer.label,
+        version,
+        lambda directory: peer.command(
+            "mirror", upstream, directory, release_files="false", ca_bundle=str(server.certificate)
+        ),
+        lambda directory: peer.lacks(upstream, directory),
+    )
