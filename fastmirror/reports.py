@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastmirror.deletion import Deletion
+    from fastmirror.doctor import Finding
     from fastmirror.inquiry import MirrorStatus, PlannedRun
     from fastmirror.settings import Settings
     from fastmirror.summary import Failure, Summary, Verification
@@ -157,6 +158,12 @@ def _judgement(found: Verification) -> str:
     if missing or found.exit_status:
         return f"not well: {', '.join(missing) or f'exit status {found.exit_status}'}"
     return "well" if not found.mended else "well again"
+
+
+def finding_text(finding: Finding) -> str:
+    """One thing that the doctor looked at, and what would mend it."""
+    hint = f" (hint: {clean(finding.hint)})" if finding.hint else ""
+    return f"{'ok' if finding.is_well else 'mend':<5} {finding.what}: {clean(finding.said)}{hint}"
 
 
 def deletion_text(deletion: Deletion) -> str:

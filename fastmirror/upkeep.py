@@ -65,6 +65,24 @@ def verify(
 
 
 @app.command(
+    epilog="Exit status: 0 nothing to mend; 1 something is, or a default configuration was just written; 2 settings."
+)
+@answering
+def doctor(context: typer.Context, *, directory: Directory = None, master: Master = None, sets: Sets = None) -> int:
+    """Look at the machine, the storage, the mirror and the upstream, and say what to mend."""
+    settings = load_settings(context.obj.configuration, directory=directory, master=master, sets=sets)
+    from fastmirror import reports
+    from fastmirror.doctor import examine
+
+    warn(settings)
+    is_well = True
+    for finding in examine(settings):
+        show(reports.finding_text(finding))
+        is_well = is_well and finding.is_well
+    return 0 if is_well and not settings.warnings else 1
+
+
+@app.command(
     epilog="Exit status: 0 they are gone, or were not there; 1 a default configuration was just written; 2 settings, or"
     " no mirror there; 3 another run holds the mirror; 6 storage failed; 70 a bug."
 )

@@ -25,7 +25,7 @@ _STOREYS = (
     "packing schema state descriptors storage hidden comparison versions legacy_names lock nginx serving upstream",
     "patience lanes sink sources bodies wheel fetcher pages reading checking project worker processes pool",
     "tree shadowmire adoption changes publisher rootindex sweep discovery removal unowned execution run",
-    "mirror verify deletion inquiry",
+    "mirror verify deletion inquiry doctor",
     "reports metrics configuration interval face commands upkeep cli __main__",
 )
 FLOORS = tuple(" ".join(_STOREYS).split())
