@@ -9,7 +9,7 @@ from __future__ import annotations
 CASES = {
     # The root index
     1: "the root index is unchanged (304): no page is asked for, the run is recorded",
-    2: "one serial of thousands is new: one page is asked for",
+    2: "one serial of many is new: one page is asked for",
     3: "a project's serial went down: fetched again and accepted",
     4: "no serials: conditional requests or comparison in their place, said so, never an empty mirror",
     5: "two spellings of one project: one project, and a line in the log",
@@ -38,10 +38,10 @@ CASES = {
     27: "requires-python: an attribute only where there is one, escaped",
     28: "upload-time absent, or without a fraction: kept as it is",
     29: "versions that no standard knows, releases without files: filters do not fall",
-    30: "ten thousand files in one project: bounded memory, the page written once",
+    30: "thousands of files in one project: shared among the workers in pieces, each page written once",
     # Files
     31: "a stored file of the right size and hash: not asked for; a damaged one: by verify alone",
-    32: "a wrong sha256: nothing is left of it, asked for again from the origin, then left out of the page",
+    32: "a wrong sha256: nothing is left of it; a mirror's is had from the origin, else off the page until a later run",
     33: "a large file's connection breaks: resumed; a server without ranges, or 416: begun anew; hashed whole",
     34: "more or fewer bytes than announced: not published",
     35: "a file said to be in gzip: stored as it was hashed",
@@ -65,7 +65,7 @@ CASES = {
     52: "a tree of bandersnatch, also un-normalised or unfinished: taken over without a transfer",
     53: "SIGTERM: drained, recorded, and an exit status of its own",
     54: "another filter, nothing new upstream: the tree follows",
-    55: "pip, uv and other mirrors read what is published, by nginx and by serve",
+    55: "pip, uv and fastmirror read what is published, by nginx and by serve (bandersnatch cannot: README)",
 }
 
 UNSHOWN: dict[int, str] = {}  # by case: why no test shows it

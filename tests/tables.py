@@ -60,13 +60,15 @@ class Tables:
             told.outcome = "failed" if "failed" in {told.outcome, report.outcome} else report.outcome
 
     def pytest_sessionfinish(self) -> None:
-        """Write all three, also those that nothing was told for."""
+        """Write those that something was told for."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for name, title, rows in (
-            ("cases", ("case", "", "shown by", "outcome"), self._cases()),
-            ("faults", ("fault", "what came of it", "shown by", "outcome"), self._faults()),
-            ("kills", ("killed by", "points", "tests failed", "points, and how often"), self._kills()),
+            ("cases", ("case", "", "shown by", "outcome"), list(self._cases())),
+            ("faults", ("fault", "what came of it", "shown by", "outcome"), list(self._faults())),
+            ("kills", ("killed by", "points", "tests failed", "points, and how often"), list(self._kills())),
         ):
+            if not rows:
+                continue
             lines = [f"Made by `{self._command}`.", "", *table(title, rows)]
             (self._folder / f"{name}.md").write_text("\n".join(lines) + "\n")
 
@@ -100,8 +102,10 @@ class Tables:
             points = [point for told in each for point in told.values("kill")]
             failed = sum(told.outcome == "failed" for told in each)
             yield test, len(points), failed, "<br>".join(_kinds(points))
-        total = sum(len(told.values("kill")) for each in by_test.values() for told in each)
-        yield "all", total, sum(told.outcome == "failed" for each in by_test.values() for told in each), ""
+        killed = [told for each in by_test.values() for told in each]
+        if killed:
+            points_of_all = sum(len(told.values("kill")) for told in killed)
+            yield "all", points_of_all, sum(told.outcome == "failed" for told in killed), ""
 
 
 def table(title: Iterable[object], rows: Iterable[Iterable[object]]) -> list[str]:

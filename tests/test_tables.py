@@ -1,4 +1,4 @@
-"""The tables of what was tried tell what the tests told."""
+"""The tables of what was tried tell what the tests told, and no conformance case is without a word."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.cases import CASES, UNSHOWN
 
 ROOT = Path(__file__).parents[1]
 TOLD = """
@@ -75,3 +77,13 @@ def test_tables_tell_what_each_test_tried_and_how_it_ended(tmp_path: Path, proce
     told, total = rows(tmp_path / "kills.md")
     assert told == ["test_it.py::test_told", "3", "1", "after the flush (2)<br>before the rename"]
     assert total[:3] == ["all", "3", "1"]
+
+
+def test_every_case_has_a_test_or_a_reason(tmp_path: Path) -> None:
+    marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.case(" in path.read_text()]
+    run_pytest("--collect-only", "-m", "case", "--tables", tmp_path, *marked)
+    assert not (tmp_path / "kills.md").exists()  # nothing was run
+    outcomes = {int(number): outcome for number, _, _, outcome in rows(tmp_path / "cases.md")}
+    assert outcomes.keys() == CASES.keys()
+    assert [number for number, outcome in outcomes.items() if outcome == "no test"] == []
+    assert [number for number in UNSHOWN if outcomes[number] != "not shown"] == []

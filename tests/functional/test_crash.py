@@ -99,6 +99,7 @@ def small_index(index: FakeIndex) -> None:
             index.add_file(name, f"project_{number:02d}-1.{minor}-py3-none-any.whl", metadata=b"Name: %d\n" % minor)
 
 
+@pytest.mark.case(46)
 def test_a_run_killed_while_a_page_is_fetched_leaves_whole_pages_and_is_taken_up(mirror, index) -> None:
     small_index(index)
     gate = index.gate("/simple/project-07/")
@@ -113,6 +114,7 @@ def test_a_run_killed_while_a_page_is_fetched_leaves_whole_pages_and_is_taken_up
     assert len(asked_files(index)) == 2 * 3
 
 
+@pytest.mark.case(46)
 @pytest.mark.parametrize("layout", ["flat", "hashed"])
 def test_a_run_killed_while_a_file_is_fetched_goes_on_where_the_file_broke_off(mirror, index, layout) -> None:
     content = random.Random(1).randbytes(4 * MEBIBYTE)
@@ -134,6 +136,7 @@ def test_a_run_killed_while_a_file_is_fetched_goes_on_where_the_file_broke_off(m
     assert (record.status, record.sent < 2.1 * MEBIBYTE) == (206, True)
 
 
+@pytest.mark.case(46)
 def test_a_run_killed_between_the_files_of_a_project_fetches_only_the_others(mirror, index) -> None:
     for minor in range(4):
         index.add_file("six", f"six-1.{minor}.tar.gz")
@@ -149,6 +152,7 @@ def test_a_run_killed_between_the_files_of_a_project_fetches_only_the_others(mir
     assert asked_files(index) == {"six-1.2.tar.gz"}
 
 
+@pytest.mark.case(46)
 @pytest.mark.parametrize("layout", ["flat", "hashed"])
 def test_a_run_killed_between_files_and_pages_fetches_no_file_again(mirror, index, layout) -> None:
     small_index(index)
@@ -165,6 +169,7 @@ def test_a_run_killed_between_files_and_pages_fetches_no_file_again(mirror, inde
     assert asked_files(index) == set()
 
 
+@pytest.mark.case(46)
 @pytest.mark.parametrize("published", [1, 5, 13])
 def test_a_run_killed_while_pages_are_published_leaves_whole_pages_and_fetches_no_file_again(
     mirror, index, published
@@ -178,6 +183,7 @@ def test_a_run_killed_while_pages_are_published_leaves_whole_pages_and_fetches_n
     assert asked_files(index) == set()
 
 
+@pytest.mark.case(46)
 def test_an_update_killed_while_pages_are_replaced_never_leaves_a_page_without_its_files(mirror, index) -> None:
     small_index(index)
     mirror.settings["delete-grace"] = "0"
@@ -201,6 +207,7 @@ def test_an_update_killed_while_pages_are_replaced_never_leaves_a_page_without_i
 # Any moment
 
 
+@pytest.mark.case(46)
 def test_a_run_killed_before_the_root_index_is_written_leaves_it_to_the_next_one(mirror, index) -> None:
     """The rows are recorded, so nothing else is left to do."""
     index.add_file("six", "six-1.0.tar.gz")
@@ -230,6 +237,7 @@ def kill_at_request(mirror: Mirror, index: FakeIndex, number: int, layout: Layou
     index.clear_faults()
 
 
+@pytest.mark.case(46)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_first_run_killed_at_five_random_moments_converges(mirror, index, seed) -> None:
     layout: Layout = ("hashed", "flat")[seed % 2]
@@ -243,6 +251,7 @@ def test_a_first_run_killed_at_five_random_moments_converges(mirror, index, seed
     finish(mirror, index, layout)
 
 
+@pytest.mark.case(46)
 @pytest.mark.parametrize("seed", range(3, 5))
 def test_a_mirror_whose_updates_are_killed_at_five_random_moments_converges(mirror, index, seed) -> None:
     layout: Layout = ("hashed", "flat")[seed % 2]
@@ -382,6 +391,7 @@ def test_two_projects_of_which_each_killed_its_worker_once_are_both_done(mirror,
 # The parent alone
 
 
+@pytest.mark.case(46)
 def test_workers_whose_parent_is_killed_end_by_themselves_and_publish_nothing(mirror, index) -> None:
     small_index(index)
     gate = index.gate("/simple/project-0[12]/")

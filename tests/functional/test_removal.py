@@ -359,6 +359,7 @@ def test_a_quarantined_release_leaves_its_page_and_comes_back_within_its_grace(
     assert index.paths("/packages/") == []
 
 
+@pytest.mark.case(46)
 @pytest.mark.parametrize("cleared", [False, True])
 def test_a_run_killed_while_it_hides_leaves_whole_pages_and_the_next_one_goes_on(
     cleared: bool, mirror: Mirror, index: FakeIndex

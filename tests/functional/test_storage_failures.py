@@ -87,6 +87,7 @@ def heavy_projects(index: FakeIndex) -> None:
         index.add_file(f"project-{number:02d}", name, content=chance.randbytes(200_000), metadata=b"Name: x\n")
 
 
+@pytest.mark.case(48)
 def test_a_full_disk_ends_the_run_with_a_whole_tree_and_the_next_one_goes_on(mirror, index, disk) -> None:
     heavy_projects(index)
     disk("size=3m")
@@ -99,6 +100,7 @@ def test_a_full_disk_ends_the_run_with_a_whole_tree_and_the_next_one_goes_on(mir
     finish(mirror, index)
 
 
+@pytest.mark.case(48)
 def test_a_disk_that_fills_while_large_files_are_written_ends_the_run_with_a_whole_tree(mirror, index, disk) -> None:
     chance = random.Random(6)
     for number in range(3):
@@ -111,6 +113,7 @@ def test_a_disk_that_fills_while_large_files_are_written_ends_the_run_with_a_who
     finish(mirror, index)
 
 
+@pytest.mark.case(48)
 def test_an_update_that_does_not_fit_leaves_the_mirror_as_it_was(mirror, index, disk) -> None:
     heavy_projects(index)
     assert mirror.run().status == 0
@@ -147,6 +150,7 @@ def fill(filler: Path, free: int) -> None:
         stream.truncate(filler.stat().st_size - free)
 
 
+@pytest.mark.case(48)
 def test_a_disk_without_inodes_is_full_too(mirror, index, disk) -> None:
     heavy_projects(index)
     disk("nr_inodes=60")
@@ -188,6 +192,7 @@ def test_a_run_stops_fetching_when_the_space_falls_below_min_free(mirror, index,
 # Read-only
 
 
+@pytest.mark.case(48)
 def test_a_read_only_mirror_is_told_and_nothing_is_fetched(mirror, index, disk) -> None:
     heavy_projects(index)
     assert mirror.run().status == 0
