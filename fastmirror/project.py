@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastmirror.checking import REASON_LENGTH, check_files, check_pages, in_short, judged, told, with_unreadable
 from fastmirror.errors import MirrorError, StorageError, is_storage_failure
+from fastmirror.gathering import Body
 from fastmirror.hidden import reveal
 from fastmirror.layout import document_paths
 from fastmirror.legacy import saved
@@ -206,7 +207,7 @@ class ProjectTask:
         if self._context.plan_only:
             sizes = [want.size or 0 for want in plan.fetch if want.stored is None]
             self._answer(Outcome(self._job.name, "published", fetched_files=len(sizes), fetched_bytes=sum(sizes)))
-        elif needs_pieces(plan.fetch):
+        elif needs_pieces(plan.fetch) or (plan.fetch and reading.source.is_heavy):
             self._hand_out(reading, plan.fetch, damaged)
         elif plan.fetch:
             self._awaited = len(plan.fetch)
@@ -219,8 +220,8 @@ class ProjectTask:
 
     def _hand_out(self, reading: Reading, wants: list[Want], damaged: Collection[str]) -> None:
         storage, source = self._bench.storage, reading.source
-        page = storage.write_staged(source.body)
-        legacy = storage.write_staged(source.legacy) if source.legacy else ""
+        page = storage.write_staged(source.body.read())
+        legacy = storage.write_staged(source.legacy.read()) if source.legacy.size else ""
         held = Held(
             page, legacy, source.etag, source.dialect, tuple(damaged), Brought(), reading.trouble, self._checked
         )
@@ -232,8 +233,8 @@ class ProjectTask:
         held = self._job.held
         if held is None:
             return
-        legacy = Path(held.legacy).read_bytes() if held.legacy else b""
-        source = Source(Path(held.page).read_bytes(), legacy, held.etag, Dialect(held.dialect))
+        page, legacy = (Body(Path(path).read_bytes() if path else b"") for path in (held.page, held.legacy))
+        source = Source(page, legacy, held.etag, Dialect(held.dialect))
         reading = narrowed(read_page(self._job, self._context, source), self._bench.filters)
         if reading is None:  # a filter that is not of one mind
             self._fail("filters left out what they had let pass")

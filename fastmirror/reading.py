@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import xxhash
-
 from fastmirror import legacy, simple
 from fastmirror.errors import PageError
 from fastmirror.filters import Filters, Listing
+from fastmirror.gathering import Body, Gathering
 from fastmirror.lanes import Lane, Lanes, failure_reason
 from fastmirror.model import File, Outcome, Page, ProjectJob
 from fastmirror.simple_entry import METADATA_KEYS
 from fastmirror.transport import Reply, Request
 from fastmirror.upstream import Dialect, accept, dialect_of, etag_of, legacy_url, project_url
+from fastmirror.weight import page_weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from fastmirror.storage import Storage
 
 _STALE_WAITS_S = (1.0, 2.0, 4.0)
+# A page of fewer bytes is light whatever is in it.
+_LIGHT_BYTES = 64 << 10
+# A heavier page is read again when its files are there.
+_HELD_WEIGHT = 2 << 20
 # An upstream whose legacy API has nothing for so many projects, and something for none, is not asked any more.
 _LEGACY_MISSES = 20
 
@@ -62,16 +66,27 @@ class Bench(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What upstream answered, as it came: enough to read the page again elsewhere."""
+    """What upstream answered, as it came: enough to read the page again, later or elsewhere."""
 
-    body: bytes
-    legacy: bytes  # the legacy JSON document; empty if there is none
+    body: Body
+    legacy: Body  # the legacy JSON document; empty if there is none
     etag: str
     dialect: Dialect
 
     def digest(self) -> str:
         """Of the page."""
-        return xxhash.xxh3_128_hexdigest(self.body)
+        return self.body.digest()
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that it takes, at most, while it is worked on."""
+        page = page_weight(self.body.pieces(), html=self.dialect is Dialect.HTML)
+        return page + page_weight(self.legacy.pieces(), html=False)
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether it takes so much memory that many like it cannot be held while their files are on the way."""
+        return self.body.size + self.legacy.size > _LIGHT_BYTES and self.weight > _HELD_WEIGHT
 
 
 class Reading(NamedTuple):
@@ -85,17 +100,22 @@ class Reading(NamedTuple):
 
 
 def read_page(job: ProjectJob, context: Context, source: Source) -> Reading:
-    """Parse what upstream answered. Raises PageError if it is no page of this project."""
+    """Parse what upstream answered. Raises PageError if it is no page of this project, or more than may be held."""
+    most = context.settings.upstream.limits.page_memory
+    if source.body.size + source.legacy.size > _LIGHT_BYTES and source.weight > most:
+        raise PageError(f"page: takes more memory than allowed ({most} bytes, hint: max-page-memory)")
     upstream, pages = context.settings.upstream, context.settings.pages
     url = project_url(upstream.master, job.name)
     parse = simple.parse_html_page if source.dialect is Dialect.HTML else simple.parse_json_page
     # What is not stored is not hashed either: there is no sha256 to state but upstream's.
-    page = parse(source.body, job.name, url, accept_unhashed=upstream.unhashed == "accept" and pages.release_files)
+    page = parse(
+        source.body.read(), job.name, url, accept_unhashed=upstream.unhashed == "accept" and pages.release_files
+    )
     reading = Reading(page, source, _staleness(page, job.serial))
-    if not source.legacy:
+    if not source.legacy.size:
         return reading
     try:
-        document = legacy.read_document(source.legacy, job.name)
+        document = legacy.read_document(source.legacy.read(), job.name)
     except PageError as error:
         return reading._replace(trouble=f"legacy JSON: {error}")
     if not _leaves_out(reading, pages.digest_name):
@@ -149,6 +169,7 @@ class PageReader:
         self._context = bench.context
         self._lanes = bench.lanes
         self._legacy = bench.legacy
+        self._open_file = bench.storage.open_unnamed
         self._settings_digest = settings_digest  # of this project's row, were it recorded now
         self._guarded = guarded
         self._filters_by_document = bench.filters.needs_document
@@ -169,15 +190,18 @@ class PageReader:
             headers.append(f"If-None-Match: {known.etag}")
         self._get(url, tuple(headers), self._take_page)
 
-    def _get(self, url: str, headers: tuple[str, ...], take: Callable[[Reply], None]) -> None:
+    def _get(self, url: str, headers: tuple[str, ...], take: Callable[[Reply, Gathering], None]) -> None:
         limit = self._context.settings.upstream.limits.page
         # A cache keeps a page packed and as it is apart: one may be stale for long while the other is not.
         packed = self._stale_tries % 2 == 0
-        self._lanes.get(
-            Lane.INDEX,
-            lambda token: Request(token, url, headers, limit, compressed=packed, sink=None),
-            lambda reply: self._guarded(lambda: take(reply)),
-        )
+        gathering = Gathering(self._open_file)
+
+        def request(token: int) -> Request:
+            nonlocal gathering
+            gathering = Gathering(self._open_file)
+            return Request(token, url, headers, limit, compressed=packed, sink=gathering, is_page=True)
+
+        self._lanes.get(Lane.INDEX, request, lambda reply: self._guarded(lambda: take(reply, gathering)))
 
     def _is_current(self) -> bool:
         """Whether what is published would still be right if upstream's page were the same."""
@@ -192,7 +216,7 @@ class PageReader:
             and self._context.clean
         )
 
-    def _take_page(self, reply: Reply) -> None:
+    def _take_page(self, reply: Reply, gathering: Gathering) -> None:
         name, known = self._job.name, self._job.known
         if reply.error or reply.status not in (200, 304, 404):
             reason = f"page: {failure_reason(reply)}"
@@ -202,13 +226,13 @@ class PageReader:
         elif reply.status == 304 and known is not None:
             self._answer(Outcome(name, "unchanged", serial=known.serial, etag=known.etag))
         else:
-            self._take_body(reply)
+            self._take_body(reply, gathering.body())
 
-    def _take_body(self, reply: Reply) -> None:
+    def _take_body(self, reply: Reply, body: Body) -> None:
         dialect = dialect_of(reply, self._context.dialect)
         if dialect is None:
             raise PageError(f"page: not in this upstream's format: {reply.headers.get('content-type', '')!r:.80}")
-        source = Source(reply.body, b"", etag_of(reply), dialect)
+        source = Source(body, Body(), etag_of(reply), dialect)
         known = self._job.known
         if known is not None and self._is_current() and source.digest() == known.upstream_digest:
             outcome = Outcome(self._job.name, "unchanged", serial=known.serial, etag=source.etag, dialect=dialect)
@@ -219,7 +243,7 @@ class PageReader:
             return
         leaves_out = self._legacy.is_worth_asking and _leaves_out(reading, self._context.settings.pages.digest_name)
         if self._needs_document or leaves_out:
-            self._ask_legacy(reading)
+            self._ask_legacy(source)
         else:
             self._done(reading)
 
@@ -237,20 +261,22 @@ class PageReader:
             raise PageError(reason)
         return False
 
-    def _ask_legacy(self, reading: Reading) -> None:
+    def _ask_legacy(self, source: Source) -> None:
+        """Ask for the document; the page is read again with it: many are not held while they wait."""
         url = legacy_url(self._context.settings.upstream.master, self._job.name)
-        self._get(url, ("Accept: application/json",), lambda reply: self._take_legacy(reading, reply))
+        self._get(url, ("Accept: application/json",), lambda *answer: self._take_legacy(source, *answer))
 
-    def _take_legacy(self, reading: Reading, reply: Reply) -> None:
+    def _take_legacy(self, source: Source, reply: Reply, gathering: Gathering) -> None:
         is_refused = self._needs_document and reply.status not in (200, 404, 410)
         if reply.error or reply.retryable or is_refused:
+            reading = read_page(self._job, self._context, source)
             self._end(reading._replace(trouble=f"legacy JSON: {failure_reason(reply)}"))
             return
         self._legacy.note(answered=reply.status == 200)
         if reply.status != 200:
-            self._done(reading)
+            self._done(read_page(self._job, self._context, source))
             return
-        reading = read_page(self._job, self._context, reading.source._replace(legacy=reply.body))
+        reading = read_page(self._job, self._context, source._replace(legacy=gathering.body()))
         if not self._needs_document:
             self._done(reading)
         elif reading.document is None:
@@ -260,7 +286,7 @@ class PageReader:
         elif self._stale_tries < len(_STALE_WAITS_S):
             wait_s = _STALE_WAITS_S[self._stale_tries]
             self._stale_tries += 1
-            self._lanes.after(wait_s, lambda: self._guarded(lambda: self._ask_legacy(reading)))
+            self._lanes.after(wait_s, lambda: self._guarded(lambda: self._ask_legacy(source)))
         else:
             self._done(reading._replace(trouble=reading.trouble or reason))
 

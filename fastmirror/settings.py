@@ -20,6 +20,7 @@ class BodyLimits:
 
     root_index: int
     page: int
+    page_memory: int  # that one page may take in a worker, as estimated before it is parsed
     metadata: int  # of a core metadata file
     unsized_file: int  # of a file whose size upstream does not state; any other is held to its size
 

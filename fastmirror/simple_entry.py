@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote, urljoin
 
+from fastmirror.errors import PageError
 from fastmirror.layout import unsafe_filename
 from fastmirror.model import File
 
@@ -21,6 +22,9 @@ def shown(value: object) -> str:
 
 
 _KINDS: dict[type, str] = {list: "a list", dict: "an object", type(None): "nothing"}
+
+
+_REFUSED_MOST = 10_000
 
 
 class _Refused(Exception):
@@ -43,6 +47,8 @@ def read_entries(listed: list[Any], base_url: str, accept_unhashed: bool) -> tup
             if file.filename in seen:
                 raise _Refused("listed twice")
         except _Refused as refusal:
+            if len(refused) == _REFUSED_MOST:
+                raise PageError(f"more than {_REFUSED_MOST} entries that cannot be mirrored") from refusal
             refused.append((_label(entry), str(refusal)))
         else:
             seen.add(file.filename)

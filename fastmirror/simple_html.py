@@ -38,8 +38,8 @@ def read_html(body: bytes, page_url: str) -> HtmlPage:
             has_anchor = True
             if entry := _entry_of(attributes):
                 files.append(entry)
-        elif tag == "meta":
-            properties.setdefault(attributes.get("name", "").lower(), attributes.get("content", ""))
+        elif tag == "meta" and (name := attributes.get("name", "").lower()) in _PROPERTIES:
+            properties.setdefault(name, attributes.get("content", ""))
         elif tag == "base" and base_url is None and "href" in attributes:
             base_url = _base_url(page_url, attributes["href"].strip(_SPACES))
         elif tag == "!--" and (serial := _SERIAL.fullmatch(attributes[""])):
@@ -90,7 +90,9 @@ def _require_document(text: str, page_url: str) -> None:
 _SPACES = " \t\n\f\r"
 _SERIAL = re.compile(r"\s*SERIAL ([0-9]+)\s*", re.ASCII)
 _DOCUMENT = re.compile(r"<(?:!doctype|html)\b", re.IGNORECASE)
-_MAX_BASE = 8192
+_MAX_URL = 8192  # longer ones are refused by who reads the entry
+_ATTRIBUTES_MOST = 64  # of one tag; further ones are passed over
+_PROPERTIES = frozenset({"pypi:repository-version", "pypi:project-status", "pypi:project-status-reason"})
 
 _OPENING = re.compile(r"<(!--|[a-z][^ \t\n\f\r/>]*)", re.IGNORECASE | re.ASCII)
 # One attribute, or the tag's end. No two parts can match the same characters, so nothing is tried twice.
@@ -130,7 +132,8 @@ def _tokens(text: str) -> Iterator[tuple[str, dict[str, str]]]:
             if ended:
                 break
             value = quoted or single_quoted or bare or ""
-            attributes.setdefault(name.lower(), _decoded(value) if "&" in value else value)
+            if len(attributes) < _ATTRIBUTES_MOST:
+                attributes.setdefault(name.lower(), _decoded(value) if "&" in value else value)
         else:
             return  # the document ends within a tag
         yield tag, attributes
@@ -176,9 +179,9 @@ def _entry_of(attributes: dict[str, str]) -> dict[str, Any] | None:
     if not filename:
         return None
     entry: dict[str, Any] = {
-        "filename": unquote(filename) if "%" in filename else filename,
+        "filename": unquote(filename) if "%" in filename and len(url) <= _MAX_URL else filename,
         "url": url,
-        "hashes": _hashes(fragment) if fragment else {},
+        "hashes": _hashes(fragment[:_MAX_URL]) if fragment else {},
         "yanked": (attributes["data-yanked"] or True) if "data-yanked" in attributes else False,
     }
     if requires_python := attributes.get("data-requires-python"):
@@ -199,7 +202,7 @@ def _entry_of(attributes: dict[str, str]) -> dict[str, Any] | None:
 
 def _base_url(page_url: str, reference: str) -> str:
     try:
-        if len(reference) <= _MAX_BASE:
+        if len(reference) <= _MAX_URL:
             return urljoin(page_url, reference)
     except ValueError:
         pass

@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from fastmirror.descriptors import hash_descriptor, make_directory, write_all
 from fastmirror.errors import SettingsError, StorageError
@@ -56,6 +56,7 @@ class Storage:
         self._can_rename_exclusively = hasattr(self._libc, "renameat2")
         self._desks: dict[str, str] = {}
         self._staged = 0
+        self._unnamed_area: str | None = None  # the system's own, where nothing is to be written here
         self._flushed: list[int] = []
 
     @classmethod
@@ -94,6 +95,7 @@ class Storage:
         self._web_area = self._area_for("")
         self._page_area = self._area_for("simple")
         self._file_area = self._area_for("packages")
+        self._unnamed_area = self._page_area
 
     def close(self) -> None:
         """Close the descriptors that flush uses."""
@@ -125,6 +127,10 @@ class Storage:
         finally:
             os.close(descriptor)
         return path
+
+    def open_unnamed(self) -> BinaryIO:
+        """A new file in staging that nobody else sees, and that is gone when it is closed, or its process is."""
+        return tempfile.TemporaryFile(dir=self._unnamed_area)
 
     def link_staged(self, staged: str) -> str:
         """Give a staged page a second name in staging; a copy where the file system has no hard links."""

@@ -27,7 +27,7 @@ class Sink(Protocol):
     def begin(self, status: int, headers: Mapping[str, str]) -> str | None:
         """Called once, before the first byte of a 2xx body; a reason refuses the body.
 
-        The headers are those of HEADERS_READ, and may be left out where the status is 200.
+        The headers are those of HEADERS_READ, and may be left out where the status is 200, but for a page's.
         """
 
     def feed(self, chunk: bytes) -> bool:
@@ -43,6 +43,7 @@ class Request(NamedTuple):
     limit: int  # bytes of body at most, counted decoded; more is an error
     compressed: bool  # offer gzip; the body arrives decoded
     sink: Sink | None  # None: the body is gathered in memory
+    is_page: bool = False  # else it is a file, if there is a sink: within the rate
 
 
 class Reply(NamedTuple):

@@ -24,7 +24,7 @@ from fastmirror.transport import (
     is_retryable_status,
     origin,
 )
-from fastmirror.transport.headers import parse_headers
+from fastmirror.transport.headers import is_plain_success, parse_headers
 from fastmirror.transport.poller import READ, WRITE, open_poller
 from fastmirror.transport.rate import Rate
 
@@ -115,9 +115,8 @@ class _Transfer:
         return None
 
     def _is_plain(self) -> bool:
-        """Whether there is one response, and it is a 200: its headers are of no interest to a sink."""
-        lines = self.lines
-        return lines[0].split(None, 2)[1:2] == [b"200"] and b"".join(lines).count(b"HTTP/") == 1
+        """Whether this is a file in one response, and that a 200: its headers are of no interest."""
+        return not self.request.is_page and is_plain_success(self.lines)
 
 
 class CurlTransport:
@@ -150,7 +149,7 @@ class CurlTransport:
         kind = (request.compressed, request.url[:6].lower() == "https:")
         free = self._free.setdefault(kind, [])
         transfer = free.pop() if free else _Transfer(self._new_handle(*kind), free)
-        transfer.begin(request, self._clock, self._rate if request.sink is not None else None)
+        transfer.begin(request, self._clock, self._rate if request.sink and not request.is_page else None)
         handle = transfer.handle
         try:
             handle.setopt(pycurl.URL, request.url)

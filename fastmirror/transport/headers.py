@@ -25,3 +25,8 @@ def parse_headers(lines: list[bytes]) -> tuple[int, dict[str, str]]:
             if key is not None:
                 headers[key] = value.strip().decode("latin-1")
     return status, headers
+
+
+def is_plain_success(lines: list[bytes]) -> bool:
+    """Whether there is one response in these raw header lines, and it is a 200."""
+    return lines[0].split(None, 2)[1:2] == [b"200"] and b"".join(lines).count(b"HTTP/") == 1

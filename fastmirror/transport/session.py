@@ -325,7 +325,7 @@ class SessionTransport:
     def _fly(self, request: Request, flight: _Flight) -> None:
         try:
             if not flight.cancelled:
-                if request.sink is not None and self._rate is not None:
+                if request.sink is not None and self._rate is not None and not request.is_page:
                     request = request._replace(sink=_Paced(request.sink, self._rate))
                 self._done.put((flight, self._get(request, flight)))
                 self.wake()
