@@ -40,7 +40,7 @@ class Terms(NamedTuple):
     chosen: Wanted
     force: bool
     check_id: int  # of the --force-check under way
-    deadline: float | None  # epoch seconds; nothing is begun after it
+    deadline: float | None  # of the monotonic clock; nothing is begun after it
     check: bool = False  # look at what is at rest first
     dry_run: bool = False  # record nothing
 
@@ -218,7 +218,7 @@ class Execution:
 
     def _is_out_of_time(self) -> bool:
         deadline = self._terms.deadline
-        return deadline is not None and time.time() > deadline
+        return deadline is not None and time.monotonic() > deadline
 
     def _wake(self) -> None:
         if self._pool is not None:

@@ -73,7 +73,7 @@ class _Run(Run):
         self._check_id = int(parts.state.get("force_check_run") or self._run_id)
         terms = Terms(
             settings, self._chosen, options.force_check, self._check_id,
-            None if options.max_time_s is None else begun + options.max_time_s,
+            None if options.max_time_s is None else time.monotonic() + options.max_time_s,
         )  # fmt: skip
         super().__init__(parts, terms, progress, Counts())
         self._removals = Removals(settings, self._state, self._storage, self._tree, self._counts, self._write_index)

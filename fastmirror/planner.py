@@ -23,7 +23,7 @@ _SWEEP_PERCENT = 0.1
 _SWEPT_ABOVE = 10_000  # projects
 
 _RETRY_FIRST_S = 15 * 60.0
-_RETRY_LONGEST_S = 24 * 3600.0
+RETRY_LONGEST_S = 24 * 3600.0
 
 
 def plan_sync(
@@ -71,7 +71,7 @@ def retry_delay_s(failures_in_a_row: int) -> float:
     """
     if failures_in_a_row <= 1:
         return 0.0
-    return float(min(_RETRY_FIRST_S * 2.0 ** min(failures_in_a_row - 2, 32), _RETRY_LONGEST_S))
+    return float(min(_RETRY_FIRST_S * 2.0 ** min(failures_in_a_row - 2, 32), RETRY_LONGEST_S))
 
 
 def upload_timestamp(file: File) -> float:

@@ -86,6 +86,11 @@ DOOM = """
 insert into doomed (path, project, since) values (?, ?, ?)
 on conflict do update set since = min(since, excluded.since)
 """
+# A clock that was ahead for a while must put off nothing for ever: what it dated later than can be counts from now.
+SET_RIGHT = (
+    "update project set next_try = :now where next_try > :now + :longest_s",
+    "update doomed set since = :now where since > :now",
+)
 HIDE = "insert or replace into hidden (path, project, place) values (?, ?, 'web')"
 KNOWN = """
 select name, serial, etag, upstream_digest, page_digest, settings_digest, files, outcome, tries

@@ -17,6 +17,7 @@ from fastmirror.errors import StateDamaged, StorageError
 from fastmirror.model import Known, Outcome
 from fastmirror.names import NormalizedName
 from fastmirror.packing import unpack_files
+from fastmirror.planner import RETRY_LONGEST_S
 from fastmirror.schema import (
     DOOM,
     HIDE,
@@ -25,11 +26,12 @@ from fastmirror.schema import (
     RECORD_WITHOUT_PAGE,
     SCHEMA,
     SCHEMA_VERSION,
+    SET_RIGHT,
     FailingProject,
     RecordedJob,
     Totals,
     project_row,
-)
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -154,12 +156,8 @@ class State:
     def due(self, now: float | None) -> dict[NormalizedName, int | None]:
         """Projects to be tried again, with the serials to reach; None: all that are failing, due or not."""
         with _translated(self._path):
-            return dict(
-                self._db.execute(
-                    "select name, expected from project where next_try <= ?",
-                    (float("inf") if now is None else now,),
-                )
-            )
+            moment = float("inf") if now is None else now
+            return dict(self._db.execute("select name, expected from project where next_try <= ?", (moment,)))
 
     def unchecked(self, run: int) -> list[NormalizedName]:
         """Projects that this --force-check has not seen yet."""
@@ -310,8 +308,10 @@ class State:
             return [FailingProject(*row) for row in rows]
 
     def begin_run(self, now: float) -> int:
-        """Note that a run began, and return its number; of earlier runs, the last are kept."""
+        """Note that a run began, and return its number; the last runs are kept, and what is dated later is set right."""
         with self.transaction():
+            for statement in SET_RIGHT:
+                self._db.execute(statement, {"now": now, "longest_s": RETRY_LONGEST_S})
             cursor = self._db.execute("insert into run (started) values (?)", (now,))
             number = int(cursor.lastrowid or 0)
             self._db.execute("delete from run where id <= ?", (number - _RUNS_KEPT,))

@@ -336,7 +336,7 @@ class Storage:
                     shutil.rmtree(entry.path)
                 else:
                     os.unlink(entry.path)
-        oldest = time.time() - _PARTIALS_KEPT_S
+        now = time.time()
         for entry in os.scandir(self._partials()):
-            if entry.stat(follow_symlinks=False).st_mtime < oldest:
+            if abs(now - entry.stat(follow_symlinks=False).st_mtime) > _PARTIALS_KEPT_S:  # also of a clock ahead
                 os.unlink(entry.path)

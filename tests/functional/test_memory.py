@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.fakes.index import FakeIndex
 
 DEFAULT_BUDGET_BYTES = 100 << 20
-BUDGET_BYTES = 40 << 20
+BUDGET_BYTES = 20 << 20
 ITSELF_BYTES = 110 << 20
 SHA256 = "ab" * 32
 EMOJI = "\U0001f600".encode()

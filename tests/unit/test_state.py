@@ -518,3 +518,23 @@ def test_whatever_is_asked_of_a_state_that_lost_its_tables_it_is_an_error_of_the
     other.close()
     with pytest.raises(StorageError, match="state cannot be used"):
         use(state)
+
+
+# A clock that jumps
+
+
+def test_a_failure_dated_by_a_clock_that_was_ahead_is_tried_again_no_later_than_any_other(state):
+    record(state, failed(), now=NOW + 10 * 365 * 86400, tries=5)
+    record(state, failed(PIP), now=NOW, tries=5)
+    assert state.due(NOW) == {}
+    state.begin_run(NOW)
+    assert set(state.due(NOW)) == {SIX}
+
+
+def test_a_file_doomed_by_a_clock_that_was_ahead_has_its_grace_from_the_next_run_on(state):
+    with state.transaction():
+        record_dropped = published(dropped=(WHEEL.path,))
+        state.doom([record_dropped], NOW + 10 * 365 * 86400)
+    state.begin_run(NOW)
+    assert state.doomed_before(NOW - 1) == []
+    assert state.doomed_before(NOW) == [(WHEEL.path, SIX)]

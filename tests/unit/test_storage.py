@@ -385,11 +385,12 @@ def test_staging_is_swept_and_the_tree_is_left_as_it_is(tmp_path):
     storage.close()
 
 
-def test_partials_are_kept_for_some_days(tmp_path):
+@pytest.mark.parametrize("days", [6, -6], ids=["old", "of a clock that was ahead"])
+def test_partials_are_kept_for_some_days(tmp_path, days):
     storage = opened(tmp_path)
     fill(storage, b"young", "aa" * 32)
     fill(storage, b"old", "bb" * 32)
-    long_ago = time.time() - 6 * 24 * 3600
+    long_ago = time.time() - days * 24 * 3600
     os.utime(storage.partial("bb" * 32), (long_ago, long_ago))
     storage.close()
     storage = opened(tmp_path)
