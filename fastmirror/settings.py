@@ -38,7 +38,7 @@ class UpstreamSettings:
     unhashed: Literal["refuse", "accept"]  # files without a sha256
     credentials: tuple[str, str] | None = field(repr=False)  # (user, password) for master alone
     allow_non_https: bool
-    file_hosts: frozenset[str]  # that upstream's files may be fetched from, lower-case; empty: any
+    file_hosts: frozenset[str]  # that upstream's files may be fetched from, by redirects too, lower-case; empty: any
     # Asked for files before the upstream's own host; without trailing slash, perhaps with credentials.
     download_mirrors: tuple[str, ...] = field(repr=False)
     download_fallback: bool  # whether the upstream's own host is asked after them

@@ -24,9 +24,10 @@ from fastmirror.transport import (
     is_retryable_status,
     origin,
 )
-from fastmirror.transport.headers import is_plain_success, parse_headers
+from fastmirror.transport.headers import parse_headers, read_response
 from fastmirror.transport.poller import READ, WRITE, open_poller
 from fastmirror.transport.rate import Rate
+from fastmirror.transport.redirects import redirect_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,30 +43,26 @@ _FINAL = {
     pycurl.E_URL_MALFORMAT: "malformed URL",
     pycurl.E_TOO_MANY_REDIRECTS: "redirected too often",
 }
-_PLAIN_SUCCESS: tuple[int, dict[str, str]] = (200, {})
 _STALL_CHECK_S = 1.0
-_EVENTS = {
-    pycurl.POLL_IN: READ,
-    pycurl.POLL_OUT: WRITE,
-    pycurl.POLL_INOUT: READ | WRITE,
-}
+_EVENTS = {pycurl.POLL_IN: READ, pycurl.POLL_OUT: WRITE, pycurl.POLL_INOUT: READ | WRITE}
 
 
 class _Transfer:
     """One GET in flight; its handle is used again, and what was set on it once holds."""
 
     __slots__ = (
-        "begun", "chunks", "error", "free", "handle", "headers", "lines", "moved", "paused", "rate", "request",
+        "begun", "chunks", "error", "free", "handle", "headers", "hosts", "lines", "moved", "paused", "rate", "request",
         "response", "since", "size",
     )  # fmt: skip
 
-    def __init__(self, handle: pycurl.Curl, free: list[_Transfer]) -> None:
+    def __init__(self, handle: pycurl.Curl, free: list[_Transfer], hosts: frozenset[str]) -> None:
         self.handle = handle
         self.free = free  # where it waits for its next use
         self.headers: tuple[str, ...] = ()  # that are set on the handle
         self.lines: list[bytes] = []  # of the headers, as they came, of every response on the way
         handle.setopt(pycurl.WRITEFUNCTION, self.write)
-        handle.setopt(pycurl.HEADERFUNCTION, self.lines.append)
+        self.hosts = hosts  # that redirects may lead to; empty: any
+        handle.setopt(pycurl.HEADERFUNCTION, self.take_header if hosts else self.lines.append)
 
     def begin(self, request: Request, clock: float, rate: Rate | None) -> None:
         """Forget the last use."""
@@ -80,6 +77,13 @@ class _Transfer:
         self.moved = 0  # bytes in this stall window
         self.since = clock  # when the window began
         self.rate = rate
+
+    def take_header(self, line: bytes) -> int | None:
+        """libcurl's header callback where redirects are looked at: None for "taken", or -1 to end the transfer."""
+        self.lines.append(line)
+        if line[:9].lower() == b"location:" and not self.request.is_page:
+            self.error = redirect_refusal(self.request.url, line[9:].strip().decode("latin-1"), self.hosts)
+        return -1 if self.error else None
 
     def write(self, chunk: bytes) -> int | None:
         """libcurl's write callback: None for "taken", a pause, or -1 to end the transfer."""
@@ -102,7 +106,7 @@ class _Transfer:
 
     def _feed(self, sink: Sink, chunk: bytes) -> int | None:
         if not self.begun:
-            status, headers = self.response = _PLAIN_SUCCESS if self._is_plain() else parse_headers(self.lines)
+            status, headers = self.response = read_response(self.lines, briefly=not self.request.is_page)
             if not 200 <= status < 300:
                 return None
             self.begun = True
@@ -113,10 +117,6 @@ class _Transfer:
             self.paused = True
             return pycurl.WRITEFUNC_PAUSE
         return None
-
-    def _is_plain(self) -> bool:
-        """Whether this is a file in one response, and that a 200: its headers are of no interest."""
-        return not self.request.is_page and is_plain_success(self.lines)
 
 
 class CurlTransport:
@@ -148,7 +148,7 @@ class CurlTransport:
         """Begin a transfer; its Reply comes out of a later poll."""
         kind = (request.compressed, request.url[:6].lower() == "https:")
         free = self._free.setdefault(kind, [])
-        transfer = free.pop() if free else _Transfer(self._new_handle(*kind), free)
+        transfer = free.pop() if free else _Transfer(self._new_handle(*kind), free, self._settings.file_hosts)
         transfer.begin(request, self._clock, self._rate if request.sink and not request.is_page else None)
         handle = transfer.handle
         try:

@@ -7,6 +7,7 @@ import re
 from fastmirror.transport import HEADERS_READ
 
 _STATUS = re.compile(rb"[0-9]{3}")
+_PLAIN_SUCCESS: tuple[int, dict[str, str]] = (200, {})
 _HEADERS_READ = {name.encode(): name for name in HEADERS_READ}
 
 
@@ -27,6 +28,7 @@ def parse_headers(lines: list[bytes]) -> tuple[int, dict[str, str]]:
     return status, headers
 
 
-def is_plain_success(lines: list[bytes]) -> bool:
-    """Whether there is one response in these raw header lines, and it is a 200."""
-    return lines[0].split(None, 2)[1:2] == [b"200"] and b"".join(lines).count(b"HTTP/") == 1
+def read_response(lines: list[bytes], *, briefly: bool) -> tuple[int, dict[str, str]]:
+    """As parse_headers; `briefly`, the headers of a plain 200 are left out, which saves reading them."""
+    is_plain = briefly and lines[0].split(None, 2)[1:2] == [b"200"] and b"".join(lines).count(b"HTTP/") == 1
+    return _PLAIN_SUCCESS if is_plain else parse_headers(lines)

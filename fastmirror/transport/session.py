@@ -35,6 +35,7 @@ from fastmirror.transport import (
 )
 from fastmirror.transport.proxies import is_exempt
 from fastmirror.transport.rate import Rate
+from fastmirror.transport.redirects import redirect_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -105,6 +106,8 @@ class Session:
                 with response:
                     return _take(request, response, self._settings.timeout_s, deadline, is_cancelled, wait)
             response.close()
+            if not request.is_page and (refusal := redirect_refusal(url, target, self._settings.file_hosts)):
+                return _failure(request, refusal, retryable=False)
             target = urljoin(url, target)
             if not target.startswith("https:" if url.startswith("https:") else ("http:", "https:")):
                 return _failure(request, "redirected to another protocol", retryable=False)

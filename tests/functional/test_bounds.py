@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,14 @@ from fastmirror.transport.session import Session
 from fastmirror.upstream import Dialect
 from fastmirror.worker import run_inline
 from tests.fakes import faults
+from tests.fakes.index import FakeIndex
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.conftest import Mirror
-    from tests.fakes.index import FakeIndex
 
 WHEEL = "six-1.0-py3-none-any.whl"
 BIG = random.Random(1).randbytes(5 << 20)
@@ -138,6 +140,41 @@ def test_files_come_from_no_other_hosts_than_those_that_are_set(mirror: Mirror, 
     assert check_tree(mirror.web, "hashed", index) == []
 
 
+@pytest.mark.case(41)
+@pytest.mark.usefixtures("transport")
+@pytest.mark.parametrize(
+    ("location", "status"),
+    [
+        ("http://localhost:{port}{path}", 1),
+        ("//localhost:{port}{path}", 1),
+        ("http:localhost:{port}{path}", 1),
+        ("http://127.0.0.1@localhost:{port}{path}", 1),
+        ("http://127.0.0.1\\@localhost:{port}{path}", 1),
+        ("/\\localhost:{port}{path}", 1),
+        ("HTTP://127.0.0.1:{port}{path}", 0),
+        ("{path}", 0),
+        ("?again", 0),
+    ],
+)
+def test_no_redirect_of_a_file_leads_to_other_hosts_than_those_that_are_set(
+    mirror: Mirror, index: FakeIndex, location: str, status: int, record_property: Callable[[str, object], None]
+) -> None:
+    file = index.add_file("six", WHEEL)
+    place = location.format(port=index.url.rpartition(":")[2], path=file.path)
+    index.fault(file.path, faults.redirect(place), times=1)
+    assert mirror.run(set={"file-hosts": "127.0.0.1"}).status == status
+    assert len(index.paths("/packages/")) == (2 if status == 0 else 1)
+    if status:
+        assert "redirected to a host that is not among file-hosts: " in mirror.failures()["six"]
+    record_property("fault", f"file-hosts, a file redirected to {location}: {'refused' if status else 'followed'}")
+
+
+def test_a_redirect_may_lead_to_another_host_that_is_set(mirror: Mirror, index: FakeIndex) -> None:
+    file = index.add_file("six", WHEEL)
+    index.fault(file.path, faults.redirect(f"{index.url.replace('127.0.0.1', 'localhost')}{file.path}"), times=1)
+    assert mirror.run(set={"file-hosts": "127.0.0.1 localhost"}).status == 0
+
+
 @pytest.mark.parametrize("value", ["https://files.example", "files.example:80", "a/b", "*"])
 def test_what_is_no_host_is_refused(value: str) -> None:
     with pytest.raises(SettingsError, match=r"file-hosts: .* expected names of hosts, without scheme and port"):
@@ -165,3 +202,30 @@ def test_an_http_file_of_an_https_index_is_not_asked_for_unless_a_mirror_has_it(
     )
     assert (outcome.status, outcome.reason) == expected
     assert bool(index.paths("/packages/")) is taken
+
+
+# TLS ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secure(certificate: tuple[Path, Path], mirror: Mirror) -> Iterator[FakeIndex]:
+    """An upstream over TLS, whose certificate the mirror does not know yet."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*certificate)
+    with FakeIndex(tls=tls) as index:
+        mirror.master = index.url
+        mirror.settings["allow-non-https"] = "false"
+        yield index
+
+
+@pytest.mark.usefixtures("transport")
+def test_a_certificate_that_nobody_vouches_for_is_refused_until_it_is_in_the_bundle(
+    mirror: Mirror, secure: FakeIndex, certificate: tuple[Path, Path], record_property: Callable[[str, object], None]
+) -> None:
+    secure.add_file("six", WHEEL, metadata=b"Metadata-Version: 2.1\n")
+    refused = mirror.run("--project", "six")
+    assert (refused.status, secure.paths()) == (5, [])
+    assert "certificate" in refused.stderr
+    assert mirror.run("--project", "six", set={"ca-bundle": certificate[0]}).status == 0
+    assert check_tree(mirror.web, "hashed", secure) == []
+    record_property("fault", "an upstream with an unknown certificate: exit 5, nothing asked; taken with ca-bundle")

@@ -163,6 +163,7 @@ def test_a_worker_takes_no_more_for_the_largest_pages_of_every_shape_at_once_tha
     )
 
 
+@pytest.mark.case(11)
 @pytest.mark.parametrize("transport", ["curl", "requests"])
 def test_pages_as_large_as_they_may_be_cost_no_memory_and_are_refused_by_what_they_would_take(
     mirror: Mirror, index: FakeIndex, transport: str, record_property: Callable[[str, object], None]
@@ -177,4 +178,3 @@ def test_pages_as_large_as_they_may_be_cost_no_memory_and_are_refused_by_what_th
         "large": f"page: takes more memory than allowed ({DEFAULT_BUDGET_BYTES} bytes, hint: max-page-memory)",
     }
     record_property("fault", f"a page of 255 MB and a gzip bomb at once ({transport}): refused, {peak >> 20} MB")
-    record_property("case", 11)
