@@ -84,12 +84,18 @@ def _completed(file: File, legacy: dict[str, Any], digest_name: str) -> File:
     return file._replace(size=size, metadata=metadata, keys=keys)
 
 
-def saved(document: Mapping[str, Any]) -> bytes:
+def saved(document: Mapping[str, Any], most: int) -> bytes:
     """The document as bandersnatch saves it: unfiltered, keys sorted, indented by 4, in ASCII.
 
-    Raises PageError if it is nested too deeply to be written again.
+    Raises PageError if it is nested too deeply to be written again, or takes more than `most` bytes: indented, a
+    hundred thousand values in a thousand lists are half a gigabyte.
     """
+    body = bytearray()
     try:
-        return json.dumps(document, indent=4, sort_keys=True).encode()
+        for piece in json.JSONEncoder(indent=4, sort_keys=True).iterencode(document):
+            body += piece.encode("ascii")
+            if len(body) > most:
+                raise PageError(f"legacy JSON that takes more than allowed, indented ({most} bytes)")
+        return bytes(body)
     except RecursionError as error:
         raise PageError("legacy JSON that cannot be written: nested too deeply") from error

@@ -313,7 +313,7 @@ class ProjectTask:
         """The legacy JSON document as it is to be saved; empty if none is."""
         if reading.document is None or not self._context.settings.pages.legacy_json:
             return b""
-        return saved(reading.document)
+        return saved(reading.document, self._context.settings.upstream.limits.page_memory)
 
     def _retired(self, reading: Reading, known: Known | None) -> list[str]:
         """Paths below ``web/`` of what the pages leave behind: other forms, a document that is no more, old names."""

@@ -104,7 +104,7 @@ def _legacy(body: bytes) -> None:
         document = read_document(body, SIX)
         serial_of(document)
         _use(complete(page, document, "sha256"))
-        saved(document)
+        saved(document, 1 << 24)
         _FILTERS.narrow(Listing(SIX, page.files, None, document))
 
 

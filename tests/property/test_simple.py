@@ -178,7 +178,7 @@ def test_no_legacy_document_raises_anything_but_a_page_error(document: Any) -> N
     try:
         read = read_document(encoded(document), SIX)
         complete(page, read, "md5")
-        saved(read)
+        saved(read, 1 << 24)
     except PageError as error:
         check_error(error)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastmirror.model import Page
 
 SIX = NormalizedName("six")
+MOST = 10 << 20
 SHA = "ab" * 32
 MD5 = "0123456789ABCDEF" * 2
 
@@ -54,19 +55,25 @@ _VALUES = st.recursive(
 @given(st.dictionaries(_TEXTS, _VALUES, max_size=5), st.booleans())
 def test_a_document_is_saved_byte_for_byte_as_bandersnatch_does(values: dict[str, Any], in_ascii: bool) -> None:
     body = json.dumps(values | {"urls": [], "info": {}}, ensure_ascii=in_ascii).encode()
-    assert saved(read_document(body, SIX)) == as_bandersnatch(body)
+    assert saved(read_document(body, SIX), MOST) == as_bandersnatch(body)
 
 
 @pytest.mark.parametrize("value", [1e16, 1e-7, 1.0, 0.1, -2.5e300, 123456789012345680.0, 2**64 - 1, 2**63, -(2**63)])
 def test_numbers_are_saved_as_python_writes_them(value: float) -> None:
     body = json.dumps({"urls": [], "x": value, "y": [value]}).encode()
-    assert saved(read_document(body, SIX)) == as_bandersnatch(body)
+    assert saved(read_document(body, SIX), MOST) == as_bandersnatch(body)
 
 
 def test_a_document_too_deep_to_be_written_is_a_page_error() -> None:
     body = b'{"urls": [], "x": ' + b"[" * 1000 + b"]" * 1000 + b"}"
     with pytest.raises(PageError, match="cannot be written"):
-        saved(read_document(body, SIX))
+        saved(read_document(body, SIX), MOST)
+
+
+def test_a_document_that_grows_out_of_bounds_by_its_indentation_is_a_page_error() -> None:
+    body = b'{"urls": [], "x": ' + b"[" * 900 + b"1" + b",1" * 100_000 + b"]" * 900 + b"}"
+    with pytest.raises(PageError, match="takes more than allowed"):
+        saved(read_document(body, SIX), MOST)
 
 
 def test_a_named_digest_is_added_beside_sha256() -> None:
