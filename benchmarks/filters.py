@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fastmirror.filters import Filters, Listing
-from fastmirror.filters.versions import parsed
+from fastmirror.filters.versions import short_version
 from fastmirror.model import File
 from fastmirror.names import NormalizedName
 from fastmirror.settings_file import parse_settings
@@ -34,7 +34,7 @@ def best(call: Callable[[], object], repeats: int = REPEATS) -> float:
     """CPU seconds of the fastest call; no version is known from the one before."""
     times = []
     for _ in range(repeats):
-        parsed.cache_clear()
+        short_version.cache_clear()
         begin = time.process_time()
         call()
         times.append(time.process_time() - begin)

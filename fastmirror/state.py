@@ -308,7 +308,7 @@ class State:
             return [FailingProject(*row) for row in rows]
 
     def begin_run(self, now: float) -> int:
-        """Note that a run began, and return its number; the last runs are kept, and what is dated later is set right."""
+        """Note that a run began, and return its number; the last are kept, and what is dated later is set right."""
         with self.transaction():
             for statement in SET_RIGHT:
                 self._db.execute(statement, {"now": now, "longest_s": RETRY_LONGEST_S})

@@ -91,7 +91,10 @@ def is_in_range(rule: RangeRule, facts: Mapping[str, Any]) -> bool:
     text = values[0] if values else ""
     if not text:
         return rule.nulls_match
-    return _contains_any(text, rule.versions)
+    return len(text) > _LONGEST_SPECIFIER or _contains_any(text, rule.versions)
+
+
+_LONGEST_SPECIFIER = 1000  # characters
 
 
 @lru_cache(maxsize=4096)  # thousands of files say the same

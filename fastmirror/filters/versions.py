@@ -103,12 +103,20 @@ class Versions:
         return self._spelt(rest[: built.start()] if built else rest)
 
 
-@lru_cache(maxsize=16_384)
+_LONGEST_VERSION = 255  # characters: what a file's name can hold
+
+
 def parsed(text: str) -> Version | None:
     """A version of PEP 440; None for what is none."""
+    return short_version(text) if len(text) <= _LONGEST_VERSION else None
+
+
+@lru_cache(maxsize=16_384)
+def short_version(text: str) -> Version | None:
+    """As parsed, for a text of no more than a file's name can hold: many are held."""
     try:
         return Version(text)
-    except (InvalidVersion, ValueError):  # of digits Python reads some thousands, no more
+    except InvalidVersion:
         return None
 
 

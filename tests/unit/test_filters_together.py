@@ -128,6 +128,12 @@ def test_a_range_holds_for_every_file_that_says_the_same():
     assert [is_in_range(rule, one) for one in facts] == [True, False, True, True]
 
 
+@pytest.mark.parametrize("text", [">=" + "9" * 5000, "==1!" + "9" * 5000 + ".*", ">=3" + ",>=3" * 500_000])
+def test_a_specifier_that_no_parser_takes_is_none(text):
+    rule = RangeRule(("release_file", "requires_python"), True, ("2.7",))
+    assert is_in_range(rule, {"release_file": {"requires_python": text}})
+
+
 # Of third parties
 
 SOURCE = '''
