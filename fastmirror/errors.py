@@ -79,8 +79,10 @@ class PageError(MirrorError):
     """A project's page that cannot be used."""
 
 
-# What the disk says when no other file would fare better: the run stops.
-_STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
+# What the system says when no other file would fare better: the run stops.
+_STORAGE_ERRNOS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+)
 
 
 # What the disk says when this file is not ours to touch.

@@ -108,7 +108,7 @@ def test_a_refused_name_is_quoted_in_one_printable_bounded_line(raw):
     said.encode()
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE])
 def test_a_full_or_failing_disk_is_a_failure_of_the_storage_as_a_whole(code):
     assert is_storage_failure(OSError(code, "said by the disk"))
 
