@@ -45,6 +45,7 @@ class Mirror:
         self.directory = home / "mirror"
         self.master = master
         self.settings: dict[str, str] = dict(DEFAULTS)  # given with every command; a test may change them
+        self.module = "fastmirror"  # what is run; a test may wrap it
         self.environment: dict[str, str] = {}  # added to every command's; a test may change it
         self.through: list[str] = []  # a program that runs the command, and its options; a test may change it
         self._started: list[subprocess.Popen[str]] = []
@@ -87,7 +88,7 @@ class Mirror:
         set: Mapping[str, Any] | None = None,  # noqa: A002 - named as the option is
     ) -> subprocess.Popen[str]:
         """Start a command in a session of its own, and leave it running; what is left is killed after the test."""
-        words = [*self.through, sys.executable, "-m", "fastmirror", command, "--directory", str(self.directory)]
+        words = [*self.through, sys.executable, "-m", self.module, command, "--directory", str(self.directory)]
         if command in _WITH_MASTER:
             words += ["--master", self.master]
         for key, value in {**self.settings, **(set or {})}.items():

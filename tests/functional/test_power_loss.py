@@ -1,0 +1,73 @@
+"""Power is lost: what was not flushed is gone, or full of zeros; of what was, nothing is lost.
+
+Points in all parts of a run are in test_kill_points.py; here are those that once went wrong.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.crashes.crash import Crash, Grounds
+from tests.crashes.promises import broken_promises
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.case(47)
+ALL = "all that was not flushed"
+
+AT_THE_END = {"when": "after", "what": "last-modified", "number": 1, "way": "group"}
+
+
+@pytest.fixture
+def grounds(tmp_path) -> Iterator[Grounds]:
+    (tmp_path / "grounds").mkdir()
+    grounds = Grounds(tmp_path / "grounds")
+    yield grounds
+    grounds.close()
+
+
+@pytest.fixture
+def first(tmp_path, grounds) -> Crash:
+    """A first run that is to be cut off."""
+    return crash(tmp_path, grounds, "first", "hashed")
+
+
+def crash(tmp_path, grounds: Grounds, run: str, layout: str) -> Crash:
+    home = tmp_path / "home"
+    home.mkdir()
+    return Crash(home, grounds[run, layout], layout)
+
+
+def test_without_flushes_what_the_state_says_may_be_lost(first: Crash) -> None:
+    """So it would be told if one were forgotten."""
+    first.mirror.settings["durability"] = "off"
+    first.cut_off(**AT_THE_END)
+    assert broken_promises(first.mirror) == []
+    first.lose_power(ALL)
+    assert any("a row names" in problem or "not there" in problem for problem in lost(first))
+
+
+def lost(crash: Crash) -> list[str]:
+    try:
+        return broken_promises(crash.mirror)
+    except FileNotFoundError as error:  # a page that a row speaks of
+        return [f"not there: {error.filename}"]
+
+
+def test_a_state_that_is_torn_anywhere_is_an_earlier_one(first: Crash, tmp_path) -> None:
+    first.cut_off(**AT_THE_END)
+    state = first.mirror.directory / ".fastmirror/state.sqlite"
+    written = state.with_name("state.sqlite-wal").read_bytes()
+    shutil.copy(state, tmp_path / "state")
+    assert len(written) > 20_000
+    for cut in range(0, len(written), len(written) // 40 + 1):
+        shutil.copy(tmp_path / "state", state)
+        state.with_name("state.sqlite-shm").unlink(missing_ok=True)
+        state.with_name("state.sqlite-wal").write_bytes(written[:cut] + bytes(len(written) - cut))
+        assert broken_promises(first.mirror) == []
+    result = first.mirror.run()
+    assert result.status == 0, result
