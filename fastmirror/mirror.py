@@ -172,7 +172,6 @@ class _Run(Run):
         ):
             self._write_index()
         self._unlink_doomed()
-        self._storage.flush()
         facts: dict[str, str | None] = {}
         dialect = root.dialect if root is not None else discovery.dialect() or self._execution.dialect
         if dialect:
@@ -191,19 +190,25 @@ class _Run(Run):
             facts["selection"] = discovery.selection
         if root is not None and is_whole and root.is_new:
             facts |= discovery.applied(root, found.serial)
+        told = self._stage_facts(found.serial if root is not None else self._state.greatest_serial(), is_whole=is_whole)
+        self._storage.flush()
         with self._state.transaction():
             self._state.put(facts)
-        self._storage.keep_fact("generation", "5")
-        serial = found.serial if root is not None else self._state.greatest_serial()
-        if serial is not None and is_whole:
-            self._storage.keep_fact("status", str(serial))
+        for staged, path in told:
+            self._storage.put_fact(staged, path)
         if is_whole:  # what bandersnatch left to do is done
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(self._settings.storage.directory, "todo"))
-        if self._chosen.by_command:
-            return
-        stamp = datetime.fromtimestamp(self._started, UTC).strftime(LAST_MODIFIED)
-        self._storage.publish_fact("last-modified", f"{stamp}\n")
+
+    def _stage_facts(self, serial: int | None, *, is_whole: bool) -> list[tuple[str, str]]:
+        """What is told to others in files of its own, written before the last flush and put into place after it."""
+        told = {"generation": "5"}
+        if serial is not None and is_whole:
+            told["status"] = str(serial)
+        if not self._chosen.by_command:
+            stamp = datetime.fromtimestamp(self._started, UTC).strftime(LAST_MODIFIED)
+            told["web/last-modified"] = f"{stamp}\n"
+        return [(self._storage.stage_fact(path, text), path) for path, text in told.items()]
 
     def _unlink_doomed(self) -> None:
         settle(self._state, self._storage, clean=self._clean)

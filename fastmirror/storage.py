@@ -181,19 +181,16 @@ class Storage:
                 break
             parent = os.path.dirname(parent)
 
-    def keep_fact(self, path: str, text: str) -> None:
-        """Put a small file into the mirror's directory, outside ``web/``, in one step."""
-        final = os.path.join(os.path.dirname(self.web), path)
-        with open(f"{final}.new", "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(f"{final}.new", final)
-
-    def publish_fact(self, path: str, text: str) -> None:
-        """Put a small file directly below ``web/``, in one step."""
-        staged = self._fresh(self._web_area)
+    def stage_fact(self, path: str, text: str) -> str:
+        """Write a small file that belongs into the mirror's directory, on its file system; returns where it is."""
+        staged = self._fresh(self._web_area) if path.startswith("web/") else f"{self._in_directory(path)}.new"
         with open(staged, "w", encoding="utf-8") as stream:
             stream.write(text)
-        self.publish(staged, path)
+        return staged
+
+    def put_fact(self, staged: str, path: str) -> None:
+        """Put a small file into the mirror's directory, in one step; whole after a loss of power if it was flushed."""
+        os.replace(staged, self._in_directory(path))
 
     def read(self, path: str) -> bytes | None:
         """The bytes below ``web/``; None if there are none."""
@@ -287,6 +284,9 @@ class Storage:
 
     def _in_web(self, path: str) -> str:
         return f"{self.web}/{path}"
+
+    def _in_directory(self, path: str) -> str:
+        return os.path.join(os.path.dirname(self.web), path)
 
     def _partials(self) -> str:
         return os.path.join(self._file_area, _PARTIALS)

@@ -12,13 +12,14 @@ import pytest
 
 from tests.crashes.crash import Crash, Grounds
 from tests.crashes.promises import broken_promises
+from tests.published import page_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.case(47)
 ALL = "all that was not flushed"
-
+CONTENTS = "contents, not names"
 AT_THE_END = {"when": "after", "what": "last-modified", "number": 1, "way": "group"}
 
 
@@ -56,6 +57,25 @@ def lost(crash: Crash) -> list[str]:
         return broken_promises(crash.mirror)
     except FileNotFoundError as error:  # a page that a row speaks of
         return [f"not there: {error.filename}"]
+
+
+def test_what_tells_others_of_a_run_is_whole_though_the_power_goes_as_it_ends(first: Crash) -> None:
+    first.cut_off(**AT_THE_END)
+    first.lose_power(CONTENTS)
+    assert (first.mirror.directory / "status").read_text() == str(first.ground.upstream.serial)
+    assert (first.mirror.directory / "generation").read_text() == "5"
+    assert (first.mirror.web / "last-modified").read_text().endswith("\n")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_removal_is_seen_though_the_root_index_of_the_run_before_was_not_flushed(first: Crash, seed: int) -> None:
+    first.cut_off(**AT_THE_END)
+    first.lose_power(CONTENTS, seed)
+    upstream = first.ground.upstream
+    upstream.remove_project("large-0")
+    result = first.mirror.run()
+    assert result.status == 0, result
+    assert not page_file(first.mirror, "large-0").exists()
 
 
 def test_a_state_that_is_torn_anywhere_is_an_earlier_one(first: Crash, tmp_path) -> None:

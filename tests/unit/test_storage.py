@@ -285,8 +285,8 @@ def test_every_byte_is_written_where_the_kernel_takes_a_few_at_a_time():
 
 
 def test_a_fact_lies_beside_the_tree_and_is_replaced_whole(storage, tmp_path):
-    storage.keep_fact("status", "1000\n")
-    storage.keep_fact("status", "7\n")
+    for text in ("1000\n", "7\n"):
+        storage.put_fact(storage.stage_fact("status", text), "status")
     assert (tmp_path / "status").read_text() == "7\n"
     assert not list(tmp_path.glob("*.new"))
 
@@ -437,7 +437,7 @@ def test_files_and_pages_may_lie_on_two_file_systems(tmp_path, other_file_system
     Path(staged).write_bytes(b"content")
     assert storage.place(staged, PATH)
     storage.publish(storage.write_staged(b"page"), "simple/six/index.html")
-    storage.publish_fact("last-modified", "now")
+    storage.put_fact(storage.stage_fact("web/last-modified", "now"), "web/last-modified")
     storage.close()
 
 
