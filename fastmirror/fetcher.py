@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastmirror.bodies import Arrival, BodyFetch, Desk, MirroredFetch, checked
 from fastmirror.comparison import Method, holds
 from fastmirror.errors import is_storage_failure
-from fastmirror.layout import metadata_path
+from fastmirror.layout import METADATA_SUFFIX, metadata_path
 from fastmirror.model import Brought, StoredFile, Want
 from fastmirror.sink import BUFFER_BYTES, FileSink, Goal
 from fastmirror.sources import Sources
@@ -17,11 +17,12 @@ from fastmirror.storage import Digest, Storage
 from fastmirror.wheel import core_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from fastmirror.settings import UpstreamSettings
 
 _LOG = logging.getLogger(__name__)
+_TAKEN = "its name is taken by another file"
 
 
 class Placement(NamedTuple):
@@ -50,10 +51,17 @@ class Fetcher:
     """Brings wanted files to rest. Everything is called back in the loop."""
 
     def __init__(
-        self, desk: Desk, settings: UpstreamSettings, *, fresh: bool = False, compare: Method = "hash"
+        self,
+        desk: Desk,
+        settings: UpstreamSettings,
+        *,
+        fresh: bool = False,
+        clean: bool = True,
+        compare: Method = "hash",
     ) -> None:
         self._sources = Sources(settings)
         self._limits = settings.limits
+        self._clean = clean  # what is at rest came to be there in order
         self._fresh = fresh  # there is nothing at rest that no row covers
         self._compare: Method = compare
         self._desk = desk
@@ -66,8 +74,8 @@ class Fetcher:
             self._safely(want, done, lambda: self._fetch_metadata(want, stored, Brought(), done))
         else:
 
-            def found(at_rest: StoredFile | None) -> None:
-                self._safely(want, done, lambda: self._fetch_unless(want, at_rest, done))
+            def found(at_rest: StoredFile | None, taken: tuple[str, ...]) -> None:
+                self._safely(want, done, lambda: self._fetch_unless(want, at_rest, taken, done))
 
             self._safely(want, done, lambda: self._look_for(want, found))
 
@@ -81,9 +89,14 @@ class Fetcher:
             _LOG.exception("%s: this is a bug", want.filename)
             done(_failed(want, Arrival("", "", 0, f"bug: {type(error).__name__}: {error}")))
 
-    def _fetch_unless(self, want: Want, found: StoredFile | None, done: Callable[[Brought], None]) -> None:
+    def _fetch_unless(
+        self, want: Want, found: StoredFile | None, taken: tuple[str, ...], done: Callable[[Brought], None]
+    ) -> None:
         if found is not None:
             self._fetch_metadata(want, found, Brought(shared=(found.path,)), done)
+            return
+        if want.long_path in taken:  # it would be fetched in vain
+            done(Brought(failures=((want.filename, _TAKEN),), disputed=taken))
             return
         goal = Goal(
             want.url, want.algorithm, want.digest, want.size,
@@ -114,12 +127,14 @@ class Fetcher:
             done(_failed(want, arrival._replace(reason=f"storage: {error}", storage_failure=is_storage_failure(error))))
             return
         if not placement.path:
-            failure = (want.filename, "its name is taken by another file")
+            failure = (want.filename, _TAKEN)
             done(Brought(failures=(failure,), disputed=paths, fetched_files=1, fetched_bytes=arrival.size))
             return
         stored = StoredFile(placement.path, arrival.size, arrival.sha256, want.mtime, None)
         shared = (placement.path,) if placement.shared else ()
-        so_far = Brought(shared=shared, fetched_files=1, fetched_bytes=arrival.size)
+        # What holds the first name is another project's, or nobody's, as after a loss of power: the parent knows.
+        beside = () if placement.path == want.path else (want.path, f"{want.path}{METADATA_SUFFIX}")
+        so_far = Brought(shared=shared, disputed=beside, fetched_files=1, fetched_bytes=arrival.size)
         self._fetch_metadata(want, stored, so_far, done, arrival.descriptor)
 
     def _fetch_metadata(
@@ -130,11 +145,16 @@ class Fetcher:
         if want.metadata is None or path is None:
             done(so_far._replace(stored=(stored._replace(metadata=None),)))
             return
-        # A core metadata file never comes before its file: beside one that was just placed there is none.
-        may_be_there = so_far.shared or (want.stored is None) is want.repair
+        # It never comes before its file: beside one that was just placed there is none, but after a loss of power.
+        may_be_there = so_far.shared or (want.stored is None) is want.repair or not self._clean
         at_rest = self._storage.digest(path) if may_be_there else None
         if at_rest is not None and want.metadata == at_rest.sha256:
             done(so_far._replace(stored=(stored._replace(metadata=at_rest.sha256),)))
+            return
+        if at_rest is not None and want.metadata and not want.repair:  # it would be fetched in vain
+            without = stored._replace(metadata=None)
+            failure = (f"{want.filename}{METADATA_SUFFIX}", _TAKEN)
+            done(so_far.joined(Brought(stored=(without,), failures=(failure,), disputed=(path,))))
             return
         if wheel >= 0 and want.metadata and (within := self._read_from_wheel(wheel, stored.size, want)) is not None:
             done(so_far.joined(self._metadata_arrived(want, stored, within, path, fetched_files=0)))
@@ -174,7 +194,7 @@ class Fetcher:
                     stored = StoredFile(stored.path, stored.size, stored.sha256, stored.mtime, arrival.sha256)
                     fetched_bytes = arrival.size if fetched_files else 0
                     return Brought(stored=(stored,), fetched_files=fetched_files, fetched_bytes=fetched_bytes)
-                failure = (f"{want.filename}.metadata", "its name is taken by another file")
+                failure = (f"{want.filename}.metadata", _TAKEN)
                 return Brought(stored=(without,), failures=(failure,), disputed=(path,))
         if arrival.is_absent and not want.is_promised:
             return Brought(stored=(without,))
@@ -182,20 +202,21 @@ class Fetcher:
         failure = (f"{want.filename}.metadata", failed.failures[0][1])
         return failed._replace(stored=(without,), failures=(failure,))
 
-    def _look_for(self, want: Want, then: Callable[[StoredFile | None], None]) -> None:
-        """Find a file that is at rest though no row covers it, as after a crash: trusted once it is checked."""
-        if self._fresh or want.repair or want.algorithm != "sha256" or self._storage.size(want.path) is None:
-            then(None)
+    def _look_for(self, want: Want, then: Callable[[StoredFile | None, tuple[str, ...]], None]) -> None:
+        """Find a file that is at rest though no row covers it, as after a crash: trusted once it is checked.
+
+        `then` is told too which of its names are taken by other bytes.
+        """
+        if self._fresh or want.repair or want.algorithm != "sha256":
+            then(None, ())
             return
-        sizes = {
-            path: size
-            for path in dict.fromkeys((want.path, want.long_path))
-            if (size := self._storage.size(path)) is not None and want.size in (None, size)
-        }
-        if not sizes:
-            then(None)
+        both = dict.fromkeys((want.path, want.long_path))
+        sizes = {path: size for path in both if (size := self._storage.size(path)) is not None}
+        if want.path not in sizes:
+            then(None, ())
             return
         found: list[StoredFile] = []
+        taken: list[str] = []
 
         # Without a stated size there is nothing to compare one with.
         method = self._compare if want.size is not None else "hash"
@@ -203,11 +224,21 @@ class Fetcher:
         def check_each() -> None:
             for path, size in sizes.items():
                 with contextlib.suppress(OSError):
-                    if holds(self._storage, method, path, want.digest, size, want.mtime):
+                    if want.size in (None, size) and holds(self._storage, method, path, want.digest, size, want.mtime):
                         found.append(StoredFile(path, size, want.digest, want.mtime, None))
                         return
+                    taken.append(path)
+            with contextlib.suppress(OSError):
+                taken.extend(self._foreign_metadata(want))
 
-        self._desk.side.submit(check_each, lambda: then(found[0] if found else None))
+        self._desk.side.submit(check_each, lambda: then(found[0] if found else None, tuple(taken)))
+
+    def _foreign_metadata(self, want: Want) -> Iterator[str]:
+        """The name of its core metadata file, where other bytes hold it."""
+        path = metadata_path(want.path) if want.metadata else None
+        at_rest = self._storage.digest(path) if path else None
+        if path and at_rest is not None and at_rest.sha256 != want.metadata:
+            yield path
 
 
 def _failed(want: Want, arrival: Arrival) -> Brought:

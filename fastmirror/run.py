@@ -108,10 +108,14 @@ class Run:
                 self._state.put({"clean": "1"})
 
     def _free_disputed(self, update: Mapping[NormalizedName, int | None]) -> None:
-        """Do projects again that found their files' names taken by files that no project names."""
+        """Unlink what holds the names of projects' files and is named by none; do those again that lack them."""
         disputed = self._execution.take_disputed()
         freed = free_disputed({path for paths in disputed.values() for path in paths}, self._state, self._storage)
-        again = {name: update.get(name) for name, paths in disputed.items() if freed.intersection(paths)}
+        again = {
+            name: update.get(name)
+            for name, paths in disputed.items()
+            if name in self._counts.failures and freed.intersection(paths)
+        }
         if again:
             for name in again:
                 self._counts.take_back(name, "partial")

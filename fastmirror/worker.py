@@ -86,7 +86,11 @@ class Workshop:
             storage,
             self._side,
             Fetcher(
-                Desk(self.lanes, storage, self._side), settings.upstream, fresh=context.fresh, compare=context.compare
+                Desk(self.lanes, storage, self._side),
+                settings.upstream,
+                fresh=context.fresh,
+                clean=context.clean,
+                compare=context.compare,
             ),
             LegacyApi(),
             Filters(settings.filters),

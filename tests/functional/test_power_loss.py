@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.crashes.crash import Crash, Grounds
-from tests.crashes.promises import broken_promises
+from tests.crashes.promises import broken_promises, unfinished_business
 from tests.published import page_file
 
 if TYPE_CHECKING:
@@ -76,6 +76,14 @@ def test_a_removal_is_seen_though_the_root_index_of_the_run_before_was_not_flush
     result = first.mirror.run()
     assert result.status == 0, result
     assert not page_file(first.mirror, "large-0").exists()
+
+
+@pytest.mark.parametrize("layout", ["hashed", "flat"])
+def test_what_is_left_of_a_file_that_was_not_flushed_gives_way_and_is_fetched_once(tmp_path, grounds, layout) -> None:
+    cut_off = crash(tmp_path, grounds, "first", layout)
+    cut_off.cut_off(when="before", what="flush", number=1, way="group")
+    cut_off.lose_power(CONTENTS)
+    assert unfinished_business(cut_off.mirror, cut_off.ground.upstream) == []
 
 
 def test_a_state_that_is_torn_anywhere_is_an_earlier_one(first: Crash, tmp_path) -> None:
