@@ -244,9 +244,11 @@ def unlink_unnamed(due: Sequence[tuple[str, str]], state: State, storage: Storag
     unnamed = paths - _named(state, due)
     with state.transaction():
         note_removed(state, at_rest(storage, unnamed))
-    for path in sorted(unnamed):
-        if storage.remove(path):
-            _LOG.info("%s: unlinked", path)
+    unlinked = [path for path in sorted(unnamed) if storage.remove(path)]
+    for path in unlinked:
+        _LOG.info("%s: unlinked", path)
+    if unlinked:
+        storage.flush()  # or a loss of power brings back what nobody knows of any more
     with state.transaction():
         state.spare(paths)
         state.unshare(unnamed)

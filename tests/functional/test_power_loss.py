@@ -86,6 +86,14 @@ def test_what_is_left_of_a_file_that_was_not_flushed_gives_way_and_is_fetched_on
     assert unfinished_business(cut_off.mirror, cut_off.ground.upstream) == []
 
 
+def test_what_was_unlinked_does_not_come_back_for_good(tmp_path, grounds) -> None:
+    cut_off = crash(tmp_path, grounds, "update", "hashed")
+    cut_off.cut_off(when="before", what="flush", number=cut_off.ground.steps["flush"], way="group")
+    assert "unlinked file" in cut_off.steps()
+    cut_off.lose_power(ALL)
+    assert unfinished_business(cut_off.mirror, cut_off.ground.upstream) == []
+
+
 def test_a_state_that_is_torn_anywhere_is_an_earlier_one(first: Crash, tmp_path) -> None:
     first.cut_off(**AT_THE_END)
     state = first.mirror.directory / ".fastmirror/state.sqlite"
