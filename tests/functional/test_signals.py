@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import re
 import signal
 from typing import TYPE_CHECKING
@@ -92,6 +93,35 @@ def test_a_signal_ends_a_run_in_order_though_its_upstream_hangs(mirror, index, n
 
 
 @pytest.mark.case(53)
+@both_signals
+def test_a_signal_ends_a_run_whose_transfers_trickle_and_the_next_one_goes_on_with_them(mirror, index, number) -> None:
+    """Each would take hours; none is waited for, and what came of the large one is not asked for again."""
+    some_projects(index)
+    content = random.Random(number).randbytes(4 << 20)
+    large = index.add_file("large", "large-1.0.tar.gz", content=content)
+    for minor in range(40):
+        index.add_file("slow", f"slow-1.{minor}.tar.gz", content=content[:2000])
+    index.fault("/packages/*/slow-1.*", faults.drip(1, 5))
+    index.fault("/packages/*/large-1.0.tar.gz", faults.drip(1 << 16, 0.05))
+    process = mirror.start()
+    partial = mirror.directory / ".fastmirror/staging/partial" / large.sha256
+    until(lambda: len(stored(mirror)) == 4 * 8, "all that is quick is there")
+    until(lambda: partial.exists() and partial.stat().st_size >= 1 << 20, "a part of the large file is written")
+    process.send_signal(number)
+    result = ended(process)
+    assert result.status == STATUS[number], result
+    assert listed(mirror) == {f"project-{number}" for number in range(8)}
+    assert check_tree(mirror.web, "hashed") == []
+    index.clear_faults()
+    index.clear_requests()
+    assert mirror.run().status == 0
+    asked = {path.rpartition("/")[2] for path in index.paths("/packages/")}
+    assert asked == {"large-1.0.tar.gz", *(f"slow-1.{minor}.tar.gz" for minor in range(40))}
+    (record,) = (record for record in index.requests if record.path.endswith("large-1.0.tar.gz"))
+    assert record.status == 206
+    assert check_tree(mirror.web, "hashed", index) == []
+
+
 def test_a_signal_to_the_parent_alone_suffices_and_a_second_one_does_no_harm(mirror, index) -> None:
     some_projects(index)
     index.gate("/simple/project-3/")
