@@ -117,6 +117,12 @@ class Mirror:
             process.communicate()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kill-points", type=int, metavar="N", help="cut runs off at so many points, not at a quick share"
+    )
+
+
 def end_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
     """Send a signal to a started command and all its workers."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
