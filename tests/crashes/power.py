@@ -140,7 +140,7 @@ class Outage:
 
 
 def _spoil(path: Path, durable: int, chance: random.Random) -> None:
-    """Beyond the bytes that are durable: nothing, less, zeros, or all the same."""
+    """Beyond the bytes that are durable: nothing, less, or zeros."""
     size = path.stat().st_size
     if durable >= size:
         return

@@ -93,6 +93,7 @@ def test_a_signal_ends_a_run_in_order_though_its_upstream_hangs(mirror, index, n
 
 
 @pytest.mark.case(53)
+@pytest.mark.case(53)
 @both_signals
 def test_a_signal_ends_a_run_whose_transfers_trickle_and_the_next_one_goes_on_with_them(mirror, index, number) -> None:
     """Each would take hours; none is waited for, and what came of the large one is not asked for again."""
