@@ -34,8 +34,9 @@ class _Step(NamedTuple):
         return "packages/" in self.facts.get("put", self.facts.get("gone", ""))
 
 
+ALL = "all that was not flushed"
 LOSSES: dict[str, Callable[[list[_Step], random.Random], list[_Step]]] = {
-    "all that was not flushed": lambda steps, chance: [],
+    ALL: lambda steps, chance: [],
     "contents, not names": lambda steps, chance: steps,
     "files, not pages": lambda steps, chance: [step for step in steps if not step.is_of_files],
     "pages, not files": lambda steps, chance: [step for step in steps if step.is_of_files],
@@ -57,7 +58,7 @@ class Outage:
         self._commits = [step.number for step in steps if step.what == "commit" and step.facts["durable"]]
         begun = [step.facts["begun"] for step in steps if step.what == "flush"]
         self._barrier = max(begun, default=0)
-        self._torn = steps[-2].what == "commit" if len(steps) > 1 else False  # it may not have ended
+        self._ends_in_commit = len(steps) > 1 and steps[-2].what == "commit"  # which may not have come to its end
         self._held: dict[int, int] = {}  # bytes that are durable, by inode
         durable = [path for path in before.rglob("*") if path.is_file()]
         durable += [self._kept(step) for step in self._names if "put" in step.facts and step.number <= self._barrier]
@@ -92,7 +93,7 @@ class Outage:
         for path in (self._directory / ".fastmirror/staging").rglob("*"):
             if path.is_file():
                 _spoil(path, self._held.get(path.stat().st_ino, 0), chance)
-        self._lay_state(chance)
+        self._lay_state(chance, is_torn=self._ends_in_commit and loss != ALL and chance.random() < 0.5)
 
     def _kept(self, step: _Step) -> Path:
         return self._journal / f"{step.number}.file"
@@ -117,10 +118,10 @@ class Outage:
             _spoil(copy, durable, chance)
         return spoilt[status.st_ino]
 
-    def _lay_state(self, chance: random.Random) -> None:
+    def _lay_state(self, chance: random.Random, *, is_torn: bool) -> None:
         """The state as of the last durable commit, and perhaps a torn piece of what was written after it."""
         commits = [0, *self._commits]
-        commit = commits[-2 if self._torn and len(commits) > 1 and chance.random() < 0.5 else -1]
+        commit = commits[-2 if is_torn and len(commits) > 1 else -1]
         if self._barrier == 0 and not (self._before / _STATE).exists() and chance.random() < 0.25:
             commit = -1  # its very directory was new, and is lost
         wal = self._directory / f"{_STATE}-wal"

@@ -49,7 +49,7 @@ def test_nothing_is_lost_at_any_point_and_the_next_run_goes_on(
     ground = grounds[point.run, point.layout]
     crash = Crash(tmp_path, ground, point.layout)
     way, _, loss = point.way.partition(": ")
-    number = 1 + round(point.share * (ground.steps[point.what] - 1))
+    number = 1 + round(point.share * (ground.count(point.what) - 1))
     result = crash.cut_off(when=point.when, what=point.what, number=number, way="group" if loss else way)
     steps = crash.steps()
     is_struck = "struck" in steps

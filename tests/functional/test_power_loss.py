@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.crashes.crash import Crash, Grounds
+from tests.crashes.power import ALL
 from tests.crashes.promises import broken_promises, unfinished_business
 from tests.published import page_file
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.case(47)
-ALL = "all that was not flushed"
 CONTENTS = "contents, not names"
 AT_THE_END = {"when": "after", "what": "last-modified", "number": 1, "way": "group"}
 
@@ -59,6 +59,17 @@ def lost(crash: Crash) -> list[str]:
         return [f"not there: {error.filename}"]
 
 
+@pytest.mark.parametrize("run", ["first", "update"])
+def test_what_is_recorded_is_durable_the_moment_it_is(tmp_path, grounds, run) -> None:
+    cut_off = crash(tmp_path, grounds, run, "hashed")
+    steps = cut_off.ground.steps
+    published = len(steps) - steps[::-1].index("page")
+    cut_off.cut_off(when="after", what="commit", number=1 + steps[:published].count("commit"), way="group")
+    cut_off.lose_power(ALL)
+    assert broken_promises(cut_off.mirror) == []
+    assert unfinished_business(cut_off.mirror, cut_off.ground.upstream) == []
+
+
 def test_what_tells_others_of_a_run_is_whole_though_the_power_goes_as_it_ends(first: Crash) -> None:
     first.cut_off(**AT_THE_END)
     first.lose_power(CONTENTS)
@@ -88,7 +99,7 @@ def test_what_is_left_of_a_file_that_was_not_flushed_gives_way_and_is_fetched_on
 
 def test_what_was_unlinked_does_not_come_back_for_good(tmp_path, grounds) -> None:
     cut_off = crash(tmp_path, grounds, "update", "hashed")
-    cut_off.cut_off(when="before", what="flush", number=cut_off.ground.steps["flush"], way="group")
+    cut_off.cut_off(when="before", what="flush", number=cut_off.ground.count("flush"), way="group")
     assert "unlinked file" in cut_off.steps()
     cut_off.lose_power(ALL)
     assert unfinished_business(cut_off.mirror, cut_off.ground.upstream) == []
