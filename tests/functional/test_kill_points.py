@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _KILLED = {-signal.SIGKILL}
-_ENDS = {  # exit statuses of a run that this was done to
+_ENDS = {  # exit statuses of a run that this was done to; before there is anything to drain, of any program
     "group": _KILLED,
     "power loss": _KILLED,
     "parent": _KILLED,
     "worker": {0},
-    "SIGTERM": {143, 0},
-    "SIGINT": {130, 0},
+    "SIGTERM": {143, -signal.SIGTERM, 0},
+    "SIGINT": {130, -signal.SIGINT, 0},
 }
 
 
