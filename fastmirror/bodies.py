@@ -72,9 +72,9 @@ class BodyFetch:
             self._done(Arrival("", "", 0, failure_reason(reply)))
         elif sink.is_other_range:
             self._start_over()
-        elif reply.status == 416 and sink.resumed_at:
-            sink.discard()
-            self._start_over()
+        elif reply.status == 416 and sink.resumed_at:  # all of it may have come before
+            sink.resume()
+            sink.finish(self._finished)
         elif reply.error or not 200 <= reply.status < 300:
             arrival = Arrival("", "", sink.size, failure_reason(reply), is_absent=reply.status in _ABSENT)
             is_wrong = 200 <= reply.status < 300 and not reply.retryable  # more than there should be

@@ -108,8 +108,7 @@ class FileSink:
                 self.discard()
                 self.is_other_range = True
                 return "answered another range than asked for"
-            self._side.submit(self._hash_partial, lambda: None)
-            self.size = self.resumed_at
+            self.resume()
         else:
             self.resumed_at = 0
             try:
@@ -118,6 +117,12 @@ class FileSink:
                 self.error = error
                 return f"storage: {error}"
         return None
+
+    def resume(self) -> None:
+        """Go on from where the partial ends."""
+        self.path = self._storage.partial(self._goal.digest)
+        self._side.submit(self._hash_partial, lambda: None)
+        self.size = self.resumed_at
 
     def feed(self, chunk: bytes) -> bool:
         """Take a chunk, unless two buffers wait for the disk already."""

@@ -328,12 +328,24 @@ def test_a_server_that_knows_no_ranges_sends_the_whole_again(mirror: Mirror, ind
     assert_mirrored(mirror, index)
 
 
+@pytest.mark.case(33)
+@pytest.mark.usefixtures("transport")
+def test_a_partial_that_is_whole_is_not_fetched_again(mirror: Mirror, index: FakeIndex, big: FakeFile) -> None:
+    """As a run leaves it that ends between a large file's last byte and its final name."""
+    plant(mirror, big, BIG)
+    assert mirror.run().status == 0
+    (record,) = requests_for(index, big.path)
+    assert (record.status, record.sent) == (416, 0)
+    assert_mirrored(mirror, index)
+
+
 REFUSED_RANGES = {
     "another-range": (BIG[: 2 << 20], faults.wrong_content_range(), 206),
     "a-range-without-bounds": (BIG[: 2 << 20], faults.header("Content-Range", None), 206),
     "a-nonsensical-range": (BIG[: 2 << 20], faults.header("Content-Range", "bytes all/some"), 206),
     "no-range-there": (BIG + b"more than there is", None, 416),
     "corrupt-bytes": (bytes(2 << 20), None, 206),
+    "corrupt-bytes-to-the-end": (bytes(5 << 20), None, 416),
     "another-size": (BIG[: 2 << 20], faults.extra(), 206),
 }
 
