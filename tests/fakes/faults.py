@@ -11,6 +11,7 @@ import json
 import random
 import time
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -260,13 +261,15 @@ def alter_json(change: Callable[[Any], Any]) -> Fault:
     return Fault(spoil=spoil)
 
 
-def throttle(share: float, seed: int = 0, retry_after: int | None = 1) -> Fault:
-    """429 for a share of the requests, chosen by a seeded generator."""
+def throttle(share: float, seed: int = 0, retry_after: int | None = 1, most: int | None = None) -> Fault:
+    """429 for a share of the requests, chosen by a seeded generator; for one path ``most`` times, if given."""
     chance = random.Random(seed)
+    refused: Counter[str] = Counter()
     refuse = status(429, retry_after)
 
     def spoil(answer: Answer, record: Record) -> None:
-        if chance.random() < share and refuse.spoil is not None:
+        if chance.random() < share and refused[record.path] != most and refuse.spoil is not None:
+            refused[record.path] += 1
             refuse.spoil(answer, record)
 
     return Fault(spoil=spoil)
