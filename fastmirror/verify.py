@@ -89,7 +89,7 @@ class _Verification(Run):
             Wanted(None, by_command=False),
             force=options.json_update and not options.dry_run,
             check_id=int(parts.state.get("force_check_run") or 0),
-            deadline=None if options.budget_s is None else time.time() + options.budget_s,
+            deadline=None if options.budget_s is None else time.monotonic() + options.budget_s,
             check=True,
             dry_run=options.dry_run,
         )
