@@ -162,11 +162,11 @@ class Storage:
             os.unlink(staged)
 
     def remove(self, path: str) -> bool:
-        """Remove a file or page below ``web/`` and the directories that it leaves empty; False if it was gone."""
+        """Remove a file or page below ``web/`` and the directories that it leaves empty; False if there was none."""
         final = self._in_web(path)
         try:
             os.unlink(final)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return False
         self.prune(path)
         return True
