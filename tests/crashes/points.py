@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tests.crashes.power import LOSSES
 
-QUICK = 30  # so many in every run of the tests
+QUICK = 24  # so many in every run of the tests
 WAYS = ("group", "worker", "parent", "SIGTERM", "SIGINT", *(f"power loss: {loss}" for loss in LOSSES))
 _MOMENTS = (
     ("before", "commit", 0.0),
