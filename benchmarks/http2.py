@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 from benchmarks.nginx import serve
 from benchmarks.pages import prepare_pages
-from benchmarks.peers import Fastmirror
-from benchmarks.stage import Contender, Result, Setting, run_in_turn
+from benchmarks.stage import Result, Setting, first_sync, run_in_turn
 
 if TYPE_CHECKING:
-    from benchmarks.nginx import Server
     from benchmarks.report import Row
-    from benchmarks.upstream import Upstream
 
 PROJECTS = 5_000
 DELAY_S = 0.030
@@ -28,7 +25,9 @@ def measure_http2(setting: Setting) -> Result:
         for version in VERSIONS:
             with serve(secure, delay_s=delay_s, tls=version) as server:
                 step = f"pages over TLS, {1000 * delay_s:.0f} ms"
-                rows += run_in_turn(step, [_contender(secure, version, server)], setting, server)
+                bundle = str(server.certificate)
+                contender = first_sync(secure, version, release_files="false", ca_bundle=bundle)
+                rows += run_in_turn(step, [contender], setting, server)
     figures = {
         f"times the {what} of HTTP/1.1, {rows[i].step}": value
         for i in (0, 2)
@@ -38,15 +37,3 @@ def measure_http2(setting: Setting) -> Result:
         )
     }
     return Result(rows, figures)
-
-
-def _contender(upstream: Upstream, version: str, server: Server) -> Contender:
-    peer = Fastmirror("hashed")
-    return Contender(
-        peer.label,
-        version,
-        lambda directory: peer.command(
-            "mirror", upstream, directory, release_files="false", ca_bundle=str(server.certificate)
-        ),
-        lambda directory: peer.lacks(upstream, directory),
-    )

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.corpus import draw_projects
 from benchmarks.nginx import serve
-from benchmarks.peers import Fastmirror
-from benchmarks.stage import Contender, Result, Setting, run_in_turn
+from benchmarks.stage import Result, Setting, first_sync, run_in_turn
 from benchmarks.upstream import Corpus, Upstream, prepare, warm
 
 if TYPE_CHECKING:
@@ -30,13 +29,7 @@ def prepare_pages(setting: Setting, projects: int) -> Upstream:
 
 def mirror_pages(step: str, upstream: Upstream, setting: Setting, *, delay_s: float = 0.0, **settings: int) -> Row:
     """First syncs of these pages."""
-    peer = Fastmirror("hashed")
-    contender = Contender(
-        peer.label,
-        "",
-        lambda directory: peer.command("mirror", upstream, directory, release_files="false", **settings),
-        lambda directory: peer.lacks(upstream, directory),
-    )
+    contender = first_sync(upstream, release_files="false", **settings)
     with serve(upstream, delay_s=delay_s) as server:
         (row,) = run_in_turn(step, [contender], setting, server)
     return row

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.measure import measure
+from benchmarks.peers import Fastmirror
 from benchmarks.report import Row, Run, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.nginx import Server
+    from benchmarks.upstream import Upstream
 
 
 class Setting(NamedTuple):
@@ -41,6 +43,17 @@ class Contender(NamedTuple):
     variant: str
     command: Callable[[Path], list[str]]  # for a directory that it may use, and that does not exist
     lacks: Callable[[Path], str]  # what is missing there afterwards; "" if nothing
+
+
+def first_sync(upstream: Upstream, variant: str = "", /, **settings: str | int) -> Contender:
+    """A first sync by fastmirror, in its hashed layout, with these settings."""
+    peer = Fastmirror("hashed")
+    return Contender(
+        peer.label,
+        variant,
+        lambda directory: peer.command("mirror", upstream, directory, **settings),
+        lambda directory: peer.lacks(upstream, directory),
+    )
 
 
 def run_in_turn(step: str, contenders: list[Contender], setting: Setting, server: Server | None) -> list[Row]:

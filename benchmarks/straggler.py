@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.corpus import draw_alike, draw_projects
 from benchmarks.nginx import serve
-from benchmarks.peers import Fastmirror
-from benchmarks.stage import Contender, Result, Setting, run_in_turn
+from benchmarks.stage import Result, Setting, first_sync, run_in_turn
 from benchmarks.upstream import Corpus, Upstream, prepare, warm
 
 if TYPE_CHECKING:
@@ -45,13 +44,6 @@ def measure_straggler(setting: Setting) -> Result:
 def _mirror(setting: Setting, step: str, key: str, projects: list[Project]) -> Row:
     upstream: Upstream = prepare(setting.cache, Corpus(key, lambda: projects, setting.seed), setting.port)
     warm(upstream)
-    peer = Fastmirror("hashed")
-    contender = Contender(
-        peer.label,
-        "",
-        lambda directory: peer.command("mirror", upstream, directory),
-        lambda directory: peer.lacks(upstream, directory),
-    )
     with serve(upstream) as server:
-        (row,) = run_in_turn(step, [contender], setting, server)
+        (row,) = run_in_turn(step, [first_sync(upstream)], setting, server)
     return row
