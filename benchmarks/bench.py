@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.chart import chart
-from benchmarks.measure import measure
 from benchmarks.nginx import Server, serve
 from benchmarks.peers import Bandersnatch, Curl, Fastmirror, Peer, Step, check_out
 from benchmarks.report import Row, Run, commit, machine_facts, numbers, say, table
 from benchmarks.room import CACHE, room
+from benchmarks.stage import take_run
 from benchmarks.upstream import Upstream, prepare_upstream, warm
 
 RESULTS = Path(__file__).parent / "results"
 TOOLS = ("fastmirror", "bandersnatch", "curl")
-RUN_LIMIT_S = 3600.0
 BUSY_LOAD = 0.7
 
 
@@ -125,13 +124,12 @@ def _names(rows: dict[tuple[str, str, str], Row]) -> list[str]:
 
 
 def run_step(step: Step, peer: Peer, upstream: Upstream, directory: Path, server: Server) -> Run:
-    """Measure one command, then look whether the mirror is complete: what failed fast shall not look fast."""
-    os.sync()  # what earlier runs wrote is not this one's to pay
-    before = server.cpu_s()
-    measured = measure(step.command, log=_log(directory), timeout_s=RUN_LIMIT_S)
-    upstream_cpu_s = server.cpu_s() - before
-    lacks = peer.lacks(upstream, directory) if directory.exists() else "no mirror"
-    return Run.of(measured, upstream_cpu_s, lacks)
+    """Measure one step of a peer."""
+
+    def lacks() -> str:
+        return peer.lacks(upstream, directory) if directory.exists() else "no mirror"
+
+    return take_run(step.command, _log(directory), server, lacks)
 
 
 def _log(directory: Path) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.corpus import draw_names, draw_serial
-from benchmarks.measure import measure
 from benchmarks.nginx import Server, serve
 from benchmarks.peers import Bandersnatch
-from benchmarks.report import Row, Run, commit, machine_facts, numbers, say, table
+from benchmarks.report import Row, commit, machine_facts, numbers, say, table
 from benchmarks.room import CACHE
+from benchmarks.stage import take_run
 from benchmarks.upstream import Upstream, prepare_index, prepare_upstream
 from fastmirror.model import Outcome
 from fastmirror.names import NormalizedName
@@ -134,15 +133,15 @@ def _measure_all(given: argparse.Namespace, cache: Path, home: Path, same: Upstr
 
 def _measure_case(case: Case, runs: int, home: Path, server: Server) -> Row:
     row = Row(case.step, case.tool, "", [])
+    log = home / "output"
+
+    def lacks() -> str:
+        output = log.read_text(errors="replace")
+        return "" if case.answer in output else f"another answer: {output[-300:]!r}"
+
     # An index is seen for the first time once.
     for _ in range(1 if case.step == FIRST_SIGHT else runs):
-        os.sync()
-        before = server.cpu_s()
-        log = home / "output"
-        measured = measure(case.command, log=log)
-        output = log.read_text(errors="replace")
-        lacks = "" if case.answer in output else f"another answer: {output[-300:]!r}"
-        row.runs.append(Run.of(measured, server.cpu_s() - before, lacks))
+        row.runs.append(take_run(case.command, log, server, lacks))
     return row
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,6 +57,15 @@ def first_sync(upstream: Upstream, variant: str = "", /, **settings: str | int) 
     )
 
 
+def take_run(command: list[str], log: Path, server: Server | None, lacks: Callable[[], str]) -> Run:
+    """Measure one command, then look whether what it made is complete: what failed fast shall not look fast."""
+    os.sync()  # what earlier runs wrote is not this one's to pay
+    before = server.cpu_s() if server else 0.0
+    measured = measure(command, log=log)
+    upstream_cpu_s = server.cpu_s() - before if server else 0.0
+    return Run.of(measured, upstream_cpu_s, lacks())
+
+
 def run_in_turn(step: str, contenders: list[Contender], setting: Setting, server: Server | None) -> list[Row]:
     """Every contender as often as asked, in turn, each time in a fresh directory."""
     rows = [Row(step, each.tool, each.variant, []) for each in contenders]
@@ -63,11 +73,8 @@ def run_in_turn(step: str, contenders: list[Contender], setting: Setting, server
         for contender, row in zip(contenders, rows, strict=True):
             directory = Path(tempfile.mkdtemp(dir=setting.mirrors)) / "mirror"
             command = contender.command(directory)
-            os.sync()  # what earlier runs wrote is not this one's to pay
-            before = server.cpu_s() if server else 0.0
-            measured = measure(command, log=directory.with_name(f"{directory.name}.log"))
-            upstream_cpu_s = server.cpu_s() - before if server else 0.0
-            run = Run.of(measured, upstream_cpu_s, contender.lacks(directory))
+            log = directory.with_name(f"{directory.name}.log")
+            run = take_run(command, log, server, partial(contender.lacks, directory))
             row.runs.append(run)
             told = f"FAILED ({run.exit_status}) {run.lacks}" if run.failed else "complete"
             say(f"  {number + 1}/{setting.runs} {step}: {row.name}: {run.wall_s:.2f} s, CPU {run.cpu_s:.2f}: {told}")
