@@ -13,6 +13,7 @@ import re
 import tempfile
 import zipfile
 import zlib
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -82,19 +83,11 @@ def _use(page: Page) -> None:
     assert [file.digest for file in as_html.files] == [file.digest[:64] for file in files]
 
 
-def _json_page(body: bytes) -> None:
+def _page(parse: Callable[..., Page], body: bytes) -> None:
     with contextlib.suppress(PageError):
-        parse_json_page(body, SIX, URL, accept_unhashed=True)
+        parse(body, SIX, URL, accept_unhashed=True)
     with contextlib.suppress(PageError):
-        page = parse_json_page(body, SIX, URL, accept_unhashed=False)
-        _use(page)
-
-
-def _html_page(body: bytes) -> None:
-    with contextlib.suppress(PageError):
-        parse_html_page(body, SIX, URL, accept_unhashed=True)
-    with contextlib.suppress(PageError):
-        page = parse_html_page(body, SIX, URL, accept_unhashed=False)
+        page = parse(body, SIX, URL, accept_unhashed=False)
         _use(page)
 
 
@@ -300,9 +293,9 @@ _JSON_WORDS = (
 _TEXT_WORDS = ("%(", ")s", "%%", "\\\n", "==", ">=", "~=", "===", " ; ", "[a]", "-r ", "-c ", "--hash=", "-e ", " @ ")
 
 TARGETS = {
-    "json-page": Target(_json_page, (_PAGE,), _JSON_WORDS),
+    "json-page": Target(partial(_page, parse_json_page), (_PAGE,), _JSON_WORDS),
     "html-page": Target(
-        _html_page,
+        partial(_page, parse_html_page),
         (_HTML,),
         (
             "<a ",
