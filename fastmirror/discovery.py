@@ -12,6 +12,7 @@ import xxhash
 from fastmirror.errors import UpstreamError
 from fastmirror.lanes import failure_reason, retry_after_s
 from fastmirror.planner import plan_sync
+from fastmirror.schema import COME_DUE
 from fastmirror.sweep import Sweep, plan_sweep
 from fastmirror.upstream import (
     Dialect,
@@ -158,7 +159,7 @@ class Discovery:
             found = found.narrowed_to(chosen.names or frozenset())
         if check_id is not None:
             found = self._with_everything(found, chosen, check_id=check_id)
-        found = self._with_unwanted(self._with_reshaped(found, chosen), chosen)
+        found = self._with_unwanted(self._with_come_due(self._with_reshaped(found, chosen), chosen), chosen)
         found = self._with_retries(found, chosen, retry_failed=retry_failed)
         may_sweep = root is not None and root.is_new and trust_cache and check_id is None and not chosen.by_command
         return self._with_sweep(found) if may_sweep else found
@@ -234,6 +235,18 @@ class Discovery:
             and (chosen.names is None or name in chosen.names)
         }
         return found._replace(update=found.update | reshaped)
+
+    def _with_come_due(self, found: Found, chosen: Wanted) -> Found:
+        """Add the projects that have files which filters held back until now."""
+        if self._state is None:
+            return found
+        leave = found.touched
+        due = {
+            name: serial if found.serial is not None else None
+            for name, serial in self._state.select(COME_DUE)
+            if name not in leave and (chosen.names is None or name in chosen.names)
+        }
+        return found._replace(update=found.update | due)
 
     def _selects(self, name: NormalizedName) -> bool:
         filters = self._filters

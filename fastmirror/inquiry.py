@@ -13,7 +13,7 @@ from fastmirror.errors import SettingsError
 from fastmirror.execution import CHUNK
 from fastmirror.filters import Filters
 from fastmirror.mirror import LAST_MODIFIED
-from fastmirror.model import ProjectJob
+from fastmirror.model import LeftOut, ProjectJob
 from fastmirror.pages import Context
 from fastmirror.planner import in_chunks
 from fastmirror.removal import is_held_back
@@ -48,6 +48,7 @@ class PlannedRun(NamedTuple):
     failed: int = 0  # pages that could not be read, where files were asked for
     denied: tuple[str, ...] = ()  # of the removals: no longer selected
     sweep: int = 0  # asked for beside these, though nothing says that they have changed
+    left_out: tuple[LeftOut, ...] = ()  # of the pages read: by each filter itself, and by all together
 
 
 class MirrorStatus(NamedTuple):
@@ -103,28 +104,41 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
         found = discovery.plan(
             chosen, root, trust_cache=trust_cache, check_id=check_id, retry_failed=options.retry_failed
         )
-        files, size, failed = None, None, 0
+        cost = None
         if with_files:
             dialect = root.dialect if root is not None else discovery.dialect()
-            context = Context(settings, dialect, tree, digest, clean=True, debug=options.debug, plan_only=True)
-            files, size, failed = _count_files(context, found.update, state, progress)
+            context = Context(
+                settings, dialect, tree, digest, clean=True, debug=options.debug, plan_only=True, moment=time.time()
+            )
+            cost = _cost(context, found.update, state, progress)
         held = state is not None and is_held_back(found, settings, state)
         names, denied = tuple(sorted(found.update)), tuple(sorted(found.denied))
         remove = (*denied, *sorted(found.remove))
         complete = chosen.needs_root
         sweep = len(found.sweep.projects)
-        return PlannedRun(len(names), names, remove, held, found.retries, files, size, complete, failed, denied, sweep)
+        planned = PlannedRun(
+            len(names), names, remove, held, found.retries, None, None, complete, denied=denied, sweep=sweep
+        )
+        return planned if cost is None else planned._replace(**cost._asdict())
     finally:
         session.close()
         if state is not None:
             state.close()
 
 
-def _count_files(
-    context: Context, update: dict[NormalizedName, int | None], state: State | None, progress: Progress
-) -> tuple[int, int, int]:
+class _Cost(NamedTuple):
+    """What the pages of the updates say, as in PlannedRun."""
+
+    files: int
+    bytes: int
+    failed: int
+    left_out: tuple[LeftOut, ...]
+
+
+def _cost(context: Context, update: dict[NormalizedName, int | None], state: State | None, progress: Progress) -> _Cost:
     progress.plan(len(update))
     files = size = failed = 0
+    left_out: dict[str, LeftOut] = {}
     for names in in_chunks(update, CHUNK):
         known = state.known(names) if state else {}
         jobs = [ProjectJob(name, update[name], known.get(name), wanted=False, force=False) for name in names]
@@ -132,8 +146,11 @@ def _count_files(
             files += outcome.fetched_files
             size += outcome.fetched_bytes
             failed += outcome.status == "failed"
+            for one in outcome.left_out:
+                before = left_out.get(one.filter, LeftOut(one.filter, 0, 0))
+                left_out[one.filter] = LeftOut(one.filter, before.files + one.files, before.bytes + one.bytes)
             progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(outcome.status == "failed"))
-    return files, size, failed
+    return _Cost(files, size, failed, tuple(sorted(left_out.values())))
 
 
 def read_status(settings: Settings) -> MirrorStatus:

@@ -176,6 +176,14 @@ class FilesJob(NamedTuple):
 Job = ProjectJob | FilesJob
 
 
+class LeftOut(NamedTuple):
+    """What a filter leaves out of a project by itself, whatever others leave out."""
+
+    filter: str  # its name in the configuration; "" stands for all of them together
+    files: int
+    bytes: int  # as upstream says
+
+
 class StagedPage(NamedTuple):
     """One page in staging, to be renamed to each of its names."""
 
@@ -209,6 +217,8 @@ class Outcome(NamedTuple):
     unreachable: bool = False  # upstream did not answer at all
     retired: tuple[str, ...] = ()  # paths below web/ to be removed once the pages are in place
     checked: Checked | None = None  # what was found at rest, where it was looked at
+    due: float | None = None  # epoch seconds when time alone lets in a file that filters hold back
+    left_out: tuple[LeftOut, ...] = ()  # by filters, where only a plan is made
 
 
 class Split(NamedTuple):

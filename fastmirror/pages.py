@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
 
 from fastmirror import simple
 from fastmirror.layout import Layout, PageFormat, Tree, document_paths, file_paths, page_paths, url_path
+from fastmirror.legacy import saved
 from fastmirror.model import StagedPage
 from fastmirror.versions import outdated, stage_state, state_paths, state_shown
 
@@ -34,6 +36,7 @@ class Context(NamedTuple):
     debug: bool  # log in detail
     plan_only: bool  # say what would be fetched; fetch and publish nothing
     fresh: bool = False  # no file and no page was at rest when the run began: none is looked for
+    moment: float = math.inf  # of the run, epoch seconds: filters hold back until later what goes by it
 
     @property
     def compare(self) -> Method:
@@ -57,14 +60,17 @@ def stage_pages(
     known: Known | None,
     *,
     trusted: bool,
-    document: bytes = b"",
+    legacy: Mapping[str, Any] | None = None,
 ) -> Staged:
-    """Render the formats that the settings ask for into staging, and with them the legacy JSON document, if any.
+    """Render the formats that the settings ask for into staging, and with them the legacy JSON document, if asked for.
 
     `stored` maps file names to files at rest: nothing else is listed, where files are mirrored. Nothing is
     staged that is published already, by the word of the state where it is `trusted`, else by its bytes.
     """
     formats, keep = context.settings.pages.formats, context.settings.pages.keep_versions
+    document = b""
+    if legacy is not None and context.settings.pages.legacy_json:
+        document = saved(legacy, context.settings.upstream.limits.page_memory)
     entries = _entries(context, page, stored)
     bodies: dict[PageFormat, bytes] = {}
     if PageFormat.JSON in formats:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from fastmirror.filters.uploads import uploaded_at
 from fastmirror.layout import Layout, file_paths, metadata_path
 from fastmirror.model import File, Page, ProjectPlan, StoredFile, SyncPlan, Want
 
@@ -76,14 +76,7 @@ def retry_delay_s(failures_in_a_row: int) -> float:
 
 def upload_timestamp(file: File) -> float:
     """A file's upload time (PEP 700) in seconds since the epoch; 0 where upstream does not say."""
-    text = file.keys.get("upload-time")
-    if not isinstance(text, str):
-        return 0.0
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return 0.0
+    return uploaded_at(file) or 0.0
 
 
 def plan_project(

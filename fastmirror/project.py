@@ -12,7 +12,6 @@ from fastmirror.errors import MirrorError, StorageError, is_storage_failure
 from fastmirror.gathering import Body
 from fastmirror.hidden import reveal
 from fastmirror.layout import document_paths
-from fastmirror.legacy import saved
 from fastmirror.model import (
     Brought,
     Checked,
@@ -29,13 +28,13 @@ from fastmirror.model import (
 from fastmirror.packing import pack_files, paths_of, unpack_files
 from fastmirror.pages import retired_paths, stage_pages
 from fastmirror.planner import PIECE_BYTES, in_pieces, needs_pieces, plan_project
-from fastmirror.reading import PageReader, Reading, Source, narrowed, read_page
+from fastmirror.reading import PageReader, Reading, Source, listing_of, narrowed, read_page
 from fastmirror.upstream import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from fastmirror.model import Known, Status
+    from fastmirror.model import Known, LeftOut, Status
     from fastmirror.reading import Bench
 
 _LOG = logging.getLogger(__name__)
@@ -58,6 +57,7 @@ class ProjectTask:
         self._awaited = 0
         self._damaged: Collection[str] = ()
         self._checked: Checked | None = job.held.checked if job.held is not None else None
+        self._left_out: tuple[LeftOut, ...] = ()
 
     def start(self) -> None:
         """Begin; the answer comes from a later poll, or at once."""
@@ -132,7 +132,8 @@ class ProjectTask:
             _LOG.warning("%s: %s is %s", self._job.name, damage.path, damage.what)
 
     def _answer(self, outcome: Outcome, failed: Collection[str] = ()) -> None:
-        self._pass_on(outcome if self._checked is None else judged(outcome, self._checked, failed))
+        outcome = outcome if self._checked is None else judged(outcome, self._checked, failed)
+        self._pass_on(outcome._replace(left_out=self._left_out) if self._left_out else outcome)
 
     def _read(self) -> None:
         reader = PageReader(self._job, self._bench, self._settings_digest, self._guarded)
@@ -156,6 +157,8 @@ class ProjectTask:
             return
         if is_empty and self._stored:
             _LOG.info("%s: its page lists no file any more, %d are at rest", self._job.name, len(self._stored))
+        if self._context.plan_only and not self._job.check:
+            self._left_out = tuple(self._bench.filters.left_out(listing_of(reading)))
         kept = narrowed(reading, self._bench.filters)
         if kept is None:
             self._leave_out(reading)
@@ -268,7 +271,7 @@ class ProjectTask:
         is_told = known is not None and known.outcome not in {"failed", "damaged"}
         trusted = context.clean and is_told and self._checked is None and not self._job.force
         staged = stage_pages(
-            context, self._bench.storage, page, listed, known, trusted=trusted, document=self._document(reading)
+            context, self._bench.storage, page, listed, known, trusted=trusted, legacy=reading.document
         )
         # A stored good copy of what cannot be had any more stays on the disk, though off the page.
         left_out -= listed.keys()
@@ -305,15 +308,10 @@ class ProjectTask:
                 brought.fetched_bytes,
                 dialect=reading.source.dialect,
                 retired=(*staged.outdated, *self._retired(reading, known)),
+                due=reading.due,
             ),
             failed,
         )
-
-    def _document(self, reading: Reading) -> bytes:
-        """The legacy JSON document as it is to be saved; empty if none is."""
-        if reading.document is None or not self._context.settings.pages.legacy_json:
-            return b""
-        return saved(reading.document, self._context.settings.upstream.limits.page_memory)
 
     def _retired(self, reading: Reading, known: Known | None) -> list[str]:
         """Paths below ``web/`` of what the pages leave behind: other forms, a document that is no more, old names."""

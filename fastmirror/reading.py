@@ -97,6 +97,7 @@ class Reading(NamedTuple):
     trouble: str  # what keeps it from being whole, "" if nothing does
     unpromised: frozenset[str] = frozenset()  # files whose core metadata only the legacy API offers
     document: Mapping[str, Any] | None = None  # of the legacy API, parsed, if there is one that can be used
+    due: float | None = None  # epoch seconds when time alone lets in a file that filters hold back
 
 
 def read_page(job: ProjectJob, context: Context, source: Source) -> Reading:
@@ -132,7 +133,7 @@ def narrowed(reading: Reading, filters: Filters) -> Reading | None:
     An entry that cannot be mirrored is no failure where they would not have it in any case.
     """
     page = reading.page
-    listing = Listing(page.name, page.files, page.keys.get("versions"), reading.document)
+    listing = listing_of(reading)
     kept = filters.narrow(listing)
     if kept is None or kept is listing:
         return reading if kept is not None else None
@@ -145,7 +146,14 @@ def narrowed(reading: Reading, filters: Filters) -> Reading | None:
         again = filters.narrow(listing._replace(files=[*page.files, *unread]))
         names = {file.filename for file in again.files} if again is not None else set()
         refused = [(name, reason) for name, reason in refused if name in names]
-    return reading._replace(page=page._replace(files=list(kept.files), refused=refused, keys=keys))
+    narrow = page._replace(files=list(kept.files), refused=refused, keys=keys)
+    return reading._replace(page=narrow, due=filters.due(listing))
+
+
+def listing_of(reading: Reading) -> Listing:
+    """A page as filters see it."""
+    page = reading.page
+    return Listing(page.name, page.files, page.keys.get("versions"), reading.document)
 
 
 def _staleness(page: Page, expected: int | None) -> str:

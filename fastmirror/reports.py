@@ -193,6 +193,10 @@ def plan_text(plan: PlannedRun) -> str:
         lines.append(f"to sweep: {_plural(plan.sweep, 'project', 'projects')}, for what changes without a serial")
     if plan.files is not None:
         lines.append(f"to fetch: {_files(plan.files, plan.bytes)}")
+    if plan.left_out:
+        total, *each = plan.left_out
+        lines.append(f"filters leave out of these projects: {_files(total.files, total.bytes)}")
+        lines += [f"  {clean(one.filter)} by itself: {_files(one.files, one.bytes)}" for one in each]
     if plan.failed:
         lines.append(f"not known: {_plural(plan.failed, 'page', 'pages')} could not be read")
     if plan.complete and not (plan.update or plan.remove or plan.sweep):
@@ -202,7 +206,7 @@ def plan_text(plan: PlannedRun) -> str:
 
 def plan_json(plan: PlannedRun) -> str:
     """The plan as one JSON object, its keys named like the fields of PlannedRun."""
-    return _json(plan._asdict())
+    return _json({**plan._asdict(), "left_out": [one._asdict() for one in plan.left_out]})
 
 
 def status_text(status: MirrorStatus) -> str:

@@ -92,7 +92,7 @@ class Run:
         """What the workers are told."""
         fresh = self._storage.is_empty() and not holds_hidden(self._state)
         digest = self._settings_digest
-        return Context(self._settings, dialect, self._tree, digest, self._clean, debug, plan_only, fresh)
+        return Context(self._settings, dialect, self._tree, digest, self._clean, debug, plan_only, fresh, self._started)
 
     def _mark_unclean(self, facts: dict[str, str | None]) -> None:
         """Before anything is renamed: until the run ends in order, rows may be behind the pages."""

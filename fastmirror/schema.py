@@ -50,6 +50,10 @@ create table run (
 );
 """
 
+HELD_BACK = """
+create table held_back (project text primary key, due real not null) without rowid;  -- files, by filters, until then
+"""
+
 RECORD = """
 insert into project values (:name, :serial, :etag, :upstream_digest, :page_digest, :settings_digest,
     :file_count, :byte_count, :outcome, :reason, :tries, :next_try, :expected, :verified_at, :checked_run,
@@ -92,10 +96,14 @@ SET_RIGHT = (
     "update doomed set since = :now where since > :now",
 )
 HIDE = "insert or replace into hidden (path, project, place) values (?, ?, 'web')"
+# Files that filters hold back come due without a word from upstream: then its page counts as one not seen yet.
 KNOWN = """
-select name, serial, etag, upstream_digest, page_digest, settings_digest, files, outcome, tries
-from project left join stored on stored.project = name where name in ({})
+select name, serial, case when due <= now() then '' else etag end,
+    case when due <= now() then '' else upstream_digest end, page_digest, settings_digest, files, outcome, tries
+from project left join stored on stored.project = name left join held_back on held_back.project = name
+where name in ({})
 """
+COME_DUE = "select name, serial from project join held_back on project = name where due <= now()"
 
 
 class RecordedJob(NamedTuple):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from fastmirror import ini
 from fastmirror.errors import SettingsError
-from fastmirror.filters.configuration import SECTIONS, own_sections, read_filters
+from fastmirror.filters.configuration import read_filters
 from fastmirror.filters.requirements import NO_FILES
+from fastmirror.filters.vocabulary import SECTIONS, own_sections
 from fastmirror.layout import Layout, PageFormat
 from fastmirror.settings import (
     GuardSettings,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from fastmirror.packing import unpack_files
 from fastmirror.planner import RETRY_LONGEST_S
 from fastmirror.schema import (
     DOOM,
+    HELD_BACK,
     HIDE,
     KNOWN,
     RECORD,
@@ -69,6 +71,7 @@ class State:
                 self._db = sqlite3.connect(path, isolation_level=None)
                 self._db.execute("pragma journal_mode = wal")
                 self._db.execute("pragma synchronous = full")
+            self._db.create_function("now", 0, time.time)
             self._prepare(read_only=read_only)
 
     def _prepare(self, *, read_only: bool) -> None:
@@ -77,6 +80,9 @@ class State:
                 raise StorageError(f"state is empty ({self._path})")
             self._db.executescript(f"begin; {SCHEMA} commit;")
             self.put({"schema": str(SCHEMA_VERSION)})
+        if not self._db.execute("select 1 from sqlite_master where name = 'held_back'").fetchone():
+            # Of a state that was made before there was this table; nothing is held back in it.
+            self._db.execute(HELD_BACK.replace("table", "temp table" if read_only else "table", 1))
         schema = self.get("schema") or str(SCHEMA_VERSION)
         if schema != str(SCHEMA_VERSION):
             raise StorageError(f"state is of another version ({self._path}): {schema!r}, expected {SCHEMA_VERSION}")
@@ -200,6 +206,9 @@ class State:
             self._db.execute(RECORD, row)
             if outcome.files is not None:
                 self._db.execute("insert or replace into stored values (?, ?)", (outcome.name, outcome.files))
+            self._db.execute("delete from held_back where project = ?", (outcome.name,))
+            if outcome.due is not None:
+                self._db.execute("insert into held_back values (?, ?)", (outcome.name, outcome.due))
             if outcome.shared:
                 self._db.executemany(
                     "insert or ignore into shared values (?, ?)",
@@ -210,6 +219,7 @@ class State:
         """Hold nothing of this project any more."""
         self._db.execute("delete from project where name = ?", (name,))
         self._db.execute("delete from stored where project = ?", (name,))
+        self._db.execute("delete from held_back where project = ?", (name,))
 
     def unlist(self, names: Iterable[str]) -> None:
         """Leave projects out of the root index from now on; whoever wants one again has to plan it anew."""

@@ -93,7 +93,7 @@ class Workshop:
                 compare=context.compare,
             ),
             LegacyApi(),
-            Filters(settings.filters),
+            Filters(settings.filters, context.moment),
             LegacyNames(storage, context.tree) if settings.storage.clean_legacy_names else None,
         )
         self._queue: deque[Job] = deque()

@@ -16,8 +16,10 @@ PACKAGE = Path(__file__).parents[1] / "fastmirror"
 # Bottom to top: a module imports only what stands before it. Not all of them need to exist.
 _STOREYS = (
     "__init__ errors names model layout masking effective ini",
-    "filters.listing filters.versions filters.releases filters.platforms filters.metadata filters.plugins filters",
-    "filters.requirements filters.configuration settings settings_upstream settings_file",
+    "filters.listing filters.versions filters.releases filters.platforms filters.metadata filters.plugins",
+    "filters.uploads filters.environments filters.filter_settings filters",
+    "filters.requirements filters.advisories filters.vocabulary filters.configuration",
+    "settings settings_upstream settings_file",
     "planner weight simple_html simple_entry simple legacy summary",
     "progress logs bell",
     "transport transport.rate transport.proxies transport.headers transport.redirects transport.poller",

@@ -1,68 +1,47 @@
 """Plain functions that narrow what is mirrored: projects by their names, then what each project's page lists.
 
-Every filter is bandersnatch's, by its name. Their order does not matter: filters of projects see the page as
-upstream has it, filters of versions what the filters of files leave, those of third parties what all others
-leave; none sees what another of its kind left.
+bandersnatch's filters have its names; our own are upload_time, environments, yanked and advisories. Their order
+does not matter: filters of projects see the page as upstream has it, filters of versions what the filters of
+files leave, those of third parties what all others leave; none sees what another of its kind left.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from fastmirror.filters import metadata, platforms, releases
+from fastmirror.filters.filter_settings import FilterSettings
 from fastmirror.filters.listing import Listing
-from fastmirror.filters.versions import Versions, by_version
+from fastmirror.filters.versions import Versions, by_version, parsed
+from fastmirror.model import LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from fastmirror.filters.metadata import PatternRule, RangeRule
-    from fastmirror.filters.plugins import Plugin
-    from fastmirror.filters.releases import Latest
+    from fastmirror.filters.metadata import PatternRule
+    from fastmirror.filters.releases import Keep
     from fastmirror.model import File
     from fastmirror.names import NormalizedName
 
-    Specifiers = tuple[tuple[NormalizedName, tuple[str, ...]], ...]  # of each project
+    Judge = Callable[[File], bool]  # whether a file stays
 
 
 __all__ = ["FilterSettings", "Filters", "Listing"]
 
 
-@dataclass(frozen=True, slots=True)
-class FilterSettings:
-    """Which projects, versions and files are mirrored; None stands for a filter that is not enabled."""
-
-    allow: frozenset[NormalizedName] | None = None  # the only projects
-    block: frozenset[NormalizedName] = frozenset()
-    project_patterns: tuple[str, ...] = ()  # projects that go
-    release_patterns: tuple[str, ...] = ()  # versions that go
-    allow_releases: Specifiers | None = None
-    pinned_releases: Specifiers | None = None
-    block_releases: Specifiers = ()
-    final_only: frozenset[NormalizedName] | None = None  # of these projects no pre-releases; empty: of any
-    latest: Latest | None = None
-    platforms: tuple[str, ...] = ()
-    largest_project: int | None = None  # bytes of all its files
-    fewest_versions: int = 0
-    most_versions: int = 0  # 0: any number
-    exempt: frozenset[NormalizedName] = frozenset()  # from the three before
-    project_rules: tuple[PatternRule, ...] = ()
-    file_rules: tuple[PatternRule, ...] = ()
-    file_ranges: tuple[RangeRule, ...] = ()
-    plugins: tuple[Plugin, ...] = ()
-
-
 class Filters:
     """The filters of one mirror, ready for use; every process builds its own."""
 
-    def __init__(self, settings: FilterSettings) -> None:
+    def __init__(self, settings: FilterSettings, moment: float = math.inf) -> None:
+        """`moment` is that of the run, in seconds since the epoch: what is held back until later goes by it."""
         self._settings = settings
+        self._moment = moment
         self._project_patterns = [re.compile(pattern) for pattern in settings.project_patterns]
         self._release_patterns = [re.compile(pattern) for pattern in settings.release_patterns]
         self._excluded = platforms.excluded(settings.platforms)
@@ -71,8 +50,8 @@ class Filters:
         self._allow_releases = None if settings.allow_releases is None else dict(settings.allow_releases)
         self._pinned_releases = None if settings.pinned_releases is None else dict(settings.pinned_releases)
         self._block_releases = dict(settings.block_releases)
+        self._advisories = dict(settings.advisories)
         self._plugins = [(plugin, plugin.load()) for plugin in settings.plugins]
-        self._narrows_files = bool(any(self._excluded) or settings.file_rules or settings.file_ranges)
         paths = [rule.path for rule in (*settings.project_rules, *settings.file_rules)]
         paths += [rule.path for rule in settings.file_ranges]
         counts = bool(settings.fewest_versions or settings.most_versions)
@@ -89,19 +68,23 @@ class Filters:
         # Whether `keeps` goes by names as upstream writes them.
         self.needs_display = bool(settings.project_patterns)
         self.selection = _digest(sorted(settings.allow or ()), sorted(settings.block), settings.project_patterns)
-        common = [
+        common: list[object] = [
             *(settings.release_patterns, settings.latest, settings.platforms, settings.largest_project),
             *(settings.fewest_versions, settings.most_versions),
             *(settings.project_rules, settings.file_rules, settings.file_ranges),
             [plugin.identity for plugin in settings.plugins],
         ]
+        # What is not in use has no part in a digest: those of a mirror without it stay as they are.
+        ours = [part for part in (settings.uploads, settings.environments, settings.drop_yanked) if part]
+        common += [tuple(ours)] if ours else []
         self._common = _digest(*common) if any(common) else ""
         lists = (settings.allow_releases, settings.pinned_releases, settings.block_releases or None)
         by_name = (*lists, settings.final_only, settings.exempt if self._has_bounds else None)
-        is_narrow = bool(self._common) or any(part is not None for part in by_name)
+        advised = [settings.advisories] if settings.advisories else []
+        is_narrow = bool(self._common or advised) or any(part is not None for part in by_name)
         # Digest of everything that `narrow` goes by; empty if it leaves all as it is.
         self.narrowing = (
-            _digest(self._common, *lists, *(sorted(part or ()) for part in by_name[3:])) if is_narrow else ""
+            _digest(self._common, *lists, *(sorted(part or ()) for part in by_name[3:]), *advised) if is_narrow else ""
         )
 
     @property
@@ -124,12 +107,12 @@ class Filters:
             return None
         versions = Versions(listing.name, listing.versions)
         files = listing.files
-        if self._narrows_files:
-            document = listing.document or {}
-            entries = _entries(document) if self.needs_document else {}
-            files = [file for file in files if self._keeps_file(file, versions, entries, document.get("info"))]
-        kept = self._kept_versions(listing.name, by_version(versions, files, listing.versions))
-        if kept is not None:
+        if judges := self._file_judges(listing, versions):
+            files = [file for file in files if all(keeps(file) for _, keeps in judges)]
+        kept: set[str] | None = None
+        if judges_of_versions := self._version_judges(listing.name):
+            known = by_version(versions, files, listing.versions)
+            kept = set.intersection(*(keep(known) for _, keep in judges_of_versions))
             files = [file for file in files if versions.of(file.filename).version in kept]
         narrowed = listing
         if len(files) != len(listing.files) or kept is not None:
@@ -145,6 +128,29 @@ class Filters:
             return narrowed
         return narrowed._replace(files=files, versions=_left(narrowed, versions, files, None))
 
+    def due(self, listing: Listing) -> float | None:
+        """When time alone lets in the next file that is held back, in seconds since the epoch; None: never."""
+        uploads = self._settings.uploads
+        if uploads is None or uploads.cool_down_s is None:
+            return None
+        times = (uploads.due(file, self._moment) for file in listing.files)
+        return min((due for due in times if due is not None), default=None)
+
+    def left_out(self, listing: Listing) -> list[LeftOut]:
+        """What each filter leaves out by itself, those of versions of what the filters of files leave; then all."""
+        versions, files = Versions(listing.name, listing.versions), listing.files
+        judges = self._file_judges(listing, versions)
+        found = [_sum(name, [file for file in files if not keeps(file)]) for name, keeps in judges]
+        left = [file for file in files if all(keeps(file) for _, keeps in judges)]
+        known = by_version(versions, left, listing.versions)
+        for name, keep in self._version_judges(listing.name):
+            kept = keep(known)
+            found.append(_sum(name, [file for file in left if versions.of(file.filename).version not in kept]))
+        narrowed = self.narrow(listing)
+        names = {file.filename for file in narrowed.files} if narrowed is not None else set()
+        found.append(_sum("", [file for file in files if file.filename not in names]))
+        return [one for one in found if one.files]
+
     def digest(self, name: NormalizedName) -> str:
         """Digest of all that `narrow` goes by for this project; empty if it leaves the project as it is."""
         settings = self._settings
@@ -155,6 +161,8 @@ class Filters:
             own.append(("pinned", self._pinned_releases.get(name)))
         if name in self._block_releases:
             own.append(("blocked", self._block_releases[name]))
+        if name in self._advisories:
+            own.append(("advised", self._advisories[name]))
         if self._drops_prereleases(name):
             own.append("final")
         if self._has_bounds and name in settings.exempt:
@@ -187,39 +195,71 @@ class Filters:
                 return False
         return all(metadata.matches(rule, patterns, document) for rule, patterns in self._project_rules)
 
-    def _keeps_file(
-        self, file: File, versions: Versions, entries: Mapping[str, Mapping[str, Any]], info: object
-    ) -> bool:
-        distribution = versions.of(file.filename)
-        if platforms.is_excluded(file.filename, distribution, self._excluded):
-            return False
-        if not self._file_rules and not self._settings.file_ranges:
-            return True
-        facts = metadata.file_facts(file, distribution, entries.get(file.filename, {})) | {"info": info}
-        return all(metadata.matches(rule, patterns, facts) for rule, patterns in self._file_rules) and all(
-            metadata.is_in_range(rule, facts) for rule in self._settings.file_ranges
-        )
-
-    def _kept_versions(self, name: NormalizedName, known: dict[str, list[File]]) -> set[str] | None:
-        """The versions that every filter of versions keeps; None if there is no such filter."""
+    def _file_judges(self, listing: Listing, versions: Versions) -> list[tuple[str, Judge]]:
+        """The filters of files, by their names."""
         settings = self._settings
+        judges: list[tuple[str, Judge]] = []
+        if any(self._excluded):
+            judges.append(("exclude_platform", lambda file: not self._is_excluded(file, versions)))
+        if settings.file_rules or settings.file_ranges:
+            facts = _facts(listing, versions, with_document=self.needs_document)
+        if settings.file_rules:
+            rules = self._file_rules
+            judges.append(
+                (
+                    "regex_release_file_metadata",
+                    lambda file: all(metadata.matches(rule, patterns, facts(file)) for rule, patterns in rules),
+                )
+            )
+        if ranges := settings.file_ranges:
+            judges.append(
+                (
+                    "version_range_release_file_metadata",
+                    lambda file: all(metadata.is_in_range(rule, facts(file)) for rule in ranges),
+                )
+            )
+        if (uploads := settings.uploads) is not None:
+            judges.append(("upload_time", lambda file: uploads.keeps(file, self._moment)))
+        if settings.environments is not None:
+            names = settings.environments.kept(listing.files, versions)
+            judges.append(("environments", lambda file: file.filename in names))
+        if settings.drop_yanked:
+            pins = [*(self._pinned_releases or {}).get(listing.name, ())]
+            pins += (self._allow_releases or {}).get(listing.name, ())
+            pinned = releases.pinned(pins)
+            judges.append(
+                (
+                    "yanked",
+                    lambda file: not file.keys.get("yanked") or parsed(versions.of(file.filename).version) in pinned,
+                )
+            )
+        return judges
+
+    def _is_excluded(self, file: File, versions: Versions) -> bool:
+        return platforms.is_excluded(file.filename, versions.of(file.filename), self._excluded)
+
+    def _version_judges(self, name: NormalizedName) -> list[tuple[str, Keep]]:
+        """The filters of versions, by their names."""
+        settings = self._settings
+        judges: list[tuple[str, Keep]] = []
+        if (advised := self._advisories.get(name)) is not None:
+            judges.append(("advisories", releases.unlisted(advised)))
         pinned = (self._pinned_releases or {}).get(name, ())
-        if any(pinned):  # then nothing else has a say
-            return releases.listed(pinned)(known)
-        keeps: list[Callable[[dict[str, list[File]]], set[str]]] = []
         if self._pinned_releases is not None:
-            keeps.append(releases.listed(pinned))
+            judges.append(("project_requirements_pinned", releases.listed(pinned)))
+        if any(pinned):  # then only what is known to be bad has a say
+            return judges
         if self._allow_releases is not None:
-            keeps.append(releases.listed(self._allow_releases.get(name, ())))
+            judges.append(("allowlist_release", releases.listed(self._allow_releases.get(name, ()))))
         if (blocked := self._block_releases.get(name)) is not None:
-            keeps.append(releases.unlisted(blocked))
+            judges.append(("blocklist_release", releases.unlisted(blocked)))
         if self._release_patterns:
-            keeps.append(releases.unmatched(self._release_patterns))
+            judges.append(("regex_release", releases.unmatched(self._release_patterns)))
         if self._drops_prereleases(name):
-            keeps.append(releases.final)
+            judges.append(("prerelease_release", releases.final))
         if settings.latest is not None:
-            keeps.append(releases.latest(settings.latest))
-        return set.intersection(*(keep(known) for keep in keeps)) if keeps else None
+            judges.append(("latest_release", releases.latest(settings.latest)))
+        return judges
 
 
 def _compiled(rule: PatternRule) -> list[re.Pattern[str]]:
@@ -245,6 +285,22 @@ def _entries(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     listed = known.values() if isinstance(known, dict) else ()
     entries = [entry for files in listed if isinstance(files, list) for entry in files if isinstance(entry, dict)]
     return {filename: entry for entry in entries if isinstance(filename := entry.get("filename"), str)}
+
+
+def _facts(listing: Listing, versions: Versions, *, with_document: bool) -> Callable[[File], dict[str, Any]]:
+    """What the metadata says of each file."""
+    document = listing.document or {}
+    entries = _entries(document) if with_document else {}
+
+    def facts(file: File) -> dict[str, Any]:
+        told = metadata.file_facts(file, versions.of(file.filename), entries.get(file.filename, {}))
+        return told | {"info": document.get("info")}
+
+    return facts
+
+
+def _sum(name: str, files: Sequence[File]) -> LeftOut:
+    return LeftOut(name, len(files), sum(file.size or 0 for file in files))
 
 
 def _left(listing: Listing, versions: Versions, files: Sequence[File], kept: set[str] | None) -> Sequence[str] | None:

@@ -4,45 +4,28 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fastmirror import ini
 from fastmirror.errors import InvalidName, SettingsError
-from fastmirror.filters import FilterSettings, platforms
+from fastmirror.filters import FilterSettings, environments, platforms, uploads
+from fastmirror.filters.advisories import read_advisories
 from fastmirror.filters.metadata import PatternRule, RangeRule
 from fastmirror.filters.releases import Latest
 from fastmirror.filters.requirements import Files, Listed, parse_requirement, read_requirements, without_comment
 from fastmirror.filters.versions import parsed
+from fastmirror.filters.vocabulary import NAMES, OWN_NAMES, installed_plugins
 from fastmirror.names import normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
-    from fastmirror.filters import Specifiers
+    from fastmirror.filters.filter_settings import Specifiers
     from fastmirror.filters.plugins import Plugin
     from fastmirror.names import NormalizedName
 
-NAMES = (
-    *("allowlist_project", "blocklist_project", "project_requirements", "regex_project"),
-    *("allowlist_release", "blocklist_release", "project_requirements_pinned", "regex_release"),
-    *("prerelease_release", "latest_release", "exclude_platform"),
-    *("size_project_metadata", "versions_count_project_metadata", "regex_project_metadata"),
-    *("regex_release_file_metadata", "version_range_release_file_metadata"),
-)
-# Sections and their keys; None: any key is a path.
-SECTIONS: dict[str, frozenset[str] | None] = {
-    "plugins": frozenset({"enabled"}),
-    "allowlist": frozenset({"packages", "requirements", "requirements_path"}),
-    "blocklist": frozenset({"packages", "platforms"}),
-    "filter_prerelease": frozenset({"packages"}),
-    "filter_regex": frozenset({"packages", "releases"}),
-    "latest_release": frozenset({"keep", "sort_by"}),
-    "size_project_metadata": frozenset({"max_package_size"}),
-    "versions_count_project_metadata": frozenset({"min_versions", "max_versions"}),
-    "regex_project_metadata": None,
-    "regex_release_file_metadata": None,
-    "version_range_release_file_metadata": None,
-}
+T = TypeVar("T")
+_BUILT_IN = (*NAMES, *OWN_NAMES)
 _SEARCH = "search"
 _COUNT = re.compile(r"\d{1,9}")
 
@@ -55,22 +38,6 @@ def read_filters(config: ini.Ini, warnings: list[str], files: Files, *, allow_em
     """
     reading = _Reading(config, warnings, files, allow_empty)
     return reading.settings()
-
-
-def own_sections(config: ini.Ini, overrides: Mapping[str, str]) -> ini.Vocabulary:
-    """The sections of third parties' filters: named as they are, with any keys."""
-    entry = config.get("plugins", "enabled")
-    text = overrides.get("plugins.enabled", entry.value if entry is not None else "")
-    named = {without_comment(line) for line in text.splitlines()}
-    if "all" in named:
-        named |= set(_installed())
-    return dict.fromkeys(named - {"", "all", "mirror", *SECTIONS})
-
-
-def _installed() -> list[str]:
-    from fastmirror.filters.plugins import installed  # what looks for installed packages takes its time
-
-    return installed()
 
 
 class _Reading:
@@ -108,6 +75,10 @@ class _Reading:
             project_rules=self._pattern_rules("regex_project_metadata"),
             file_rules=self._pattern_rules("regex_release_file_metadata"),
             file_ranges=self._range_rules(),
+            uploads=self._section("upload_time", uploads.read, "[upload_time] sets no bound"),
+            environments=self._section("environments", environments.read, "[environments] targets is not set"),
+            drop_yanked=self._is_on("yanked"),
+            advisories=self._advisories(),
             plugins=self._plugins,
         )
 
@@ -118,19 +89,21 @@ class _Reading:
         """Names of filters, with the place where each is enabled; and those of third parties."""
         entry = self._config.get("plugins", "enabled")
         named = {line.text: entry.where(line) for line in _lines(entry)} if entry is not None else {}
-        enabled = {name: where for name, where in named.items() if name in NAMES}
+        enabled = {name: where for name, where in named.items() if name in _BUILT_IN}
         if where := named.pop("all", None):
-            enabled = dict.fromkeys(NAMES, where)
-            named = {**dict.fromkeys(_installed(), where), **named}
+            enabled |= dict.fromkeys(NAMES, where)
+            named = {**dict.fromkeys(installed_plugins(), where), **named}
         plugins = []
         for name, where in named.items():
-            if name in NAMES:
+            if name in _BUILT_IN:
                 continue
             from fastmirror.filters.plugins import find  # what looks for installed packages takes its time
 
             plugin = find(name, tuple((key.key, key.value) for key in self._config.entries(name)))
             if plugin is None:
-                self._warnings.append(f"{where}: {ini.quoted(name)}: unknown plugin, ignored{ini.nearest(name, NAMES)}")
+                self._warnings.append(
+                    f"{where}: {ini.quoted(name)}: unknown plugin, ignored{ini.nearest(name, _BUILT_IN)}"
+                )
             else:
                 plugins.append(plugin)
         return enabled, tuple(plugins)
@@ -143,16 +116,38 @@ class _Reading:
 
     def _required(self) -> list[Listed]:
         """What the requirement files list."""
-        entry = self._config.get("allowlist", "requirements")
+        home = self._config.read("allowlist", "requirements_path", lambda given: given.value, "")
+        return self._read_files("allowlist", "requirements", home, read_requirements)
+
+    def _advisories(self) -> Specifiers:
+        if not self._is_on("advisories"):
+            return ()
+        if self._config.get("advisories", "files") is None:
+            self._idle("advisories", "[advisories] files is not set")
+        return _by_name(self._read_files("advisories", "files", "", read_advisories))
+
+    def _read_files(
+        self, section: str, key: str, home: str, read: Callable[[str, Files, str, list[str]], list[Listed]]
+    ) -> list[Listed]:
+        """What all files list that a key names, from their home."""
+        entry = self._config.get(section, key)
         if entry is None:
             return []
-        home = self._config.read("allowlist", "requirements_path", lambda given: given.value, "")
-        required: list[Listed] = []
+        found: list[Listed] = []
         for line in _lines(entry):
             path = posixpath.join(home, line.text)
-            for found in self._files.expand(path) if "*" in path else [path]:
-                required += read_requirements(found, self._files, entry.where(line), self._warnings)
-        return required
+            for one in self._files.expand(path) if "*" in path else [path]:
+                found += read(one, self._files, entry.where(line), self._warnings)
+        return found
+
+    def _section(self, name: str, read: Callable[[ini.Ini], T | None], why: str) -> T | None:
+        """What a filter's section says; None if the filter is not enabled, or has nothing to go by."""
+        if not self._is_on(name):
+            return None
+        found = read(self._config)
+        if found is None:
+            self._idle(name, why)
+        return found
 
     def _allow(self, allowed: list[Listed], required: list[Listed]) -> frozenset[NormalizedName] | None:
         allow: frozenset[NormalizedName] | None = None

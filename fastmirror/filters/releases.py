@@ -47,6 +47,12 @@ def unlisted(specifiers: Sequence[str]) -> Keep:
     return keep
 
 
+def pinned(specifiers: Sequence[str]) -> set[Version]:
+    """The versions that these specifiers name one by one, with ``==`` or ``===`` (PEP 592)."""
+    named = (part for text in specifiers for part in SpecifierSet(text) if part.operator in ("==", "==="))
+    return {version for part in named if (version := parsed(part.version)) is not None}
+
+
 def _contains(sets: Sequence[SpecifierSet], version: Version) -> bool:
     return any(specifiers.contains(version, prereleases=True) for specifiers in sets)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fastmirror.errors import PageError
 from fastmirror.filters import Filters, Listing
-from fastmirror.filters.configuration import NAMES
 from fastmirror.filters.requirements import Files
+from fastmirror.filters.vocabulary import NAMES
 from fastmirror.names import NormalizedName
 from fastmirror.settings_file import parse_settings
 from fastmirror.simple import parse_json_page

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from fastmirror.errors import SettingsError
 from fastmirror.filters import Filters, Listing
-from fastmirror.filters.configuration import NAMES
 from fastmirror.filters.requirements import Files
 from fastmirror.filters.versions import Versions
+from fastmirror.filters.vocabulary import NAMES
 from fastmirror.model import File
 from fastmirror.names import NormalizedName
 from fastmirror.settings_file import parse_settings

@@ -9,6 +9,7 @@ import pytest
 
 from fastmirror import reports
 from fastmirror.inquiry import MirrorStatus, PlannedRun
+from fastmirror.model import LeftOut
 from fastmirror.summary import Failure, Summary
 
 LAST_RUN = {
@@ -183,6 +184,22 @@ def test_a_plan_as_json_has_the_fields_by_name() -> None:
         "failed": 0,
         "denied": [],
         "sweep": 0,
+        "left_out": [],
+    }
+
+
+def test_a_plan_tells_what_each_filter_leaves_out_and_what_all_of_them_do() -> None:
+    left_out = (LeftOut("", 3, 5_000_000), LeftOut("latest_release", 3, 5_000_000), LeftOut("yanked", 1, 1_000))
+    text = reports.plan_text(a_plan(files=1, bytes=1000, left_out=left_out))
+    assert text.splitlines()[-3:] == [
+        "filters leave out of these projects: 3 files, 5.00 MB",
+        "  latest_release by itself: 3 files, 5.00 MB",
+        "  yanked by itself: 1 file, 1.00 kB",
+    ]
+    assert json.loads(reports.plan_json(a_plan(left_out=left_out)))["left_out"][2] == {
+        "filter": "yanked",
+        "files": 1,
+        "bytes": 1000,
     }
 
 

@@ -10,7 +10,7 @@ from fastmirror.errors import StorageError
 from fastmirror.model import Known, Outcome, StoredFile
 from fastmirror.names import NormalizedName
 from fastmirror.packing import pack_files, unpack_files
-from fastmirror.schema import FailingProject, RecordedJob, Totals
+from fastmirror.schema import COME_DUE, FailingProject, RecordedJob, Totals
 from fastmirror.state import State
 
 if TYPE_CHECKING:
@@ -110,6 +110,28 @@ def test_a_failed_new_project_is_not_listed_and_is_tried_again(state):
     assert dict(state.every_serial()) == {SIX: None}
     assert state.due(NOW) == {SIX: 6}
     assert state.totals() == Totals(projects=0, files=0, bytes=0, failing=1, doomed=0)
+
+
+def test_a_project_with_a_file_that_has_come_due_counts_as_one_whose_page_was_not_seen(state):
+    record(state, published(due=NOW))
+    record(state, published(due=4e9))  # the last word counts
+    assert state.known([SIX])[SIX].etag == '"e"'
+    record(state, published(due=NOW))
+    known = state.known([SIX])[SIX]
+    assert (known.etag, known.upstream_digest, known.settings_digest) == ("", "", "s")
+    assert state.select(COME_DUE) == [(SIX, 5)]
+    record(state, published())
+    assert state.known([SIX])[SIX].etag == '"e"'
+
+
+def test_a_state_from_before_files_were_held_back_is_read_as_it_is_and_then_written(state, path):
+    record(state, published())
+    with state.transaction():
+        state.change("drop table held_back", [()])
+    for read_only in (True, False):
+        again = State(path, read_only=read_only)
+        assert again.known([SIX])[SIX].etag == '"e"'
+        again.close()
 
 
 def test_a_failed_project_keeps_all_that_was_published(state):
