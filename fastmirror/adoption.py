@@ -182,11 +182,8 @@ def _stored(storage: Storage, page: Page) -> Iterator[StoredFile]:
         path = unquote(urlsplit(file.url).path).lstrip("/")
         if not path.startswith("packages/") or ".." in path.split("/") or file.algorithm != "sha256":
             continue
-        try:
-            facts = os.stat(f"{storage.web}/{path}")
-        except OSError:
-            continue
-        if file.size not in (None, facts.st_size):
+        facts = storage.facts(path)
+        if facts is None or file.size not in (None, facts.st_size):
             continue
         beside = metadata_path(path)
         has_metadata = bool(file.metadata) and beside is not None and storage.size(beside) is not None

@@ -25,9 +25,8 @@ def holds(storage: Storage, method: Method, path: str, sha256: str, size: int | 
     full = f"{storage.web}/{path}"
     stamp = stamp_ns(mtime)
     if method == "stat" and size is not None and stamp > 0:
-        try:
-            status = os.stat(full)
-        except (FileNotFoundError, NotADirectoryError):
+        status = storage.facts(path)
+        if status is None:
             return False
         if status.st_size == size and abs(status.st_mtime_ns - stamp) <= _TOLERANCE_NS:
             return True

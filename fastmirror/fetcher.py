@@ -13,13 +13,14 @@ from fastmirror.layout import METADATA_SUFFIX, metadata_path
 from fastmirror.model import Brought, StoredFile, Want
 from fastmirror.sink import BUFFER_BYTES, FileSink, Goal
 from fastmirror.sources import Sources
-from fastmirror.storage import Digest, Storage
+from fastmirror.web import Digest
 from fastmirror.wheel import core_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fastmirror.settings import UpstreamSettings
+    from fastmirror.storage import Storage
 
 _LOG = logging.getLogger(__name__)
 _TAKEN = "its name is taken by another file"
@@ -98,6 +99,7 @@ class Fetcher:
         if want.long_path in taken:  # it would be fetched in vain
             done(Brought(failures=((want.filename, _TAKEN),), disputed=taken))
             return
+        self._storage.final(want.path)
         goal = Goal(
             want.url, want.algorithm, want.digest, want.size,
             self._limits.unsized_file if want.size is None else want.size, want.mtime,

@@ -22,7 +22,7 @@ def hide(storage: Storage, path: str) -> bool:
     kept = storage.hidden(path)
     os.makedirs(os.path.dirname(kept), exist_ok=True)
     try:
-        os.replace(f"{storage.web}/{path}", kept)
+        os.replace(storage.contained(path), kept)
     except (FileNotFoundError, NotADirectoryError):
         return os.path.exists(kept)
     storage.prune(path)

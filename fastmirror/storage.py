@@ -1,7 +1,8 @@
 """Bytes at rest: staging, final names, flush, removal.
 
 Nothing is written under ``web/`` but by a rename from staging, which is on the same file system. A file's
-final name is created without replacing; a page's name is replaced in one step.
+final name is created without replacing; a page's name is replaced in one step. Nothing is written or
+removed through a link (``web.py``).
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
 import time
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO
 
-from fastmirror.descriptors import hash_descriptor, make_directory, write_all
+from fastmirror.descriptors import make_directory, write_all
 from fastmirror.errors import SettingsError, StorageError
+from fastmirror.web import Web
 
 if TYPE_CHECKING:
     from fastmirror.settings import StorageSettings
@@ -31,18 +32,11 @@ _AT_FDCWD = -100
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
 
 
-class Digest(NamedTuple):
-    """What a file at rest holds."""
-
-    sha256: str
-    size: int  # bytes
-
-
-class Storage:
+class Storage(Web):
     """A mirror's tree and the staging area beside it. Every process opens its own."""
 
     def __init__(self, directory: str, staging: str | None, *, durable: bool, sets_modes: bool = True) -> None:
-        self.web = os.path.join(directory, "web")
+        super().__init__(os.path.join(directory, "web"))
         self.own = os.path.join(directory, OWN_DIRECTORY)
         # What is ours alone, and may be swept: never the very directory that the operator names.
         self._areas = [os.path.join(self.own, "staging")]
@@ -145,7 +139,7 @@ class Storage:
 
     def place(self, staged: str, path: str, *, replace: bool = False) -> bool:
         """Give a staged file its final name below ``web/``; False if that name is taken, and it stays staged."""
-        final = self._in_web(path)
+        final = self.final(path)
         try:
             return self._rename(staged, final, replace=replace)
         except FileNotFoundError:
@@ -163,9 +157,8 @@ class Storage:
 
     def remove(self, path: str) -> bool:
         """Remove a file or page below ``web/`` and the directories that it leaves empty; False if there was none."""
-        final = self._in_web(path)
         try:
-            os.unlink(final)
+            os.unlink(self.final(path))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return False
         self.prune(path)
@@ -191,34 +184,6 @@ class Storage:
     def put_fact(self, staged: str, path: str) -> None:
         """Put a small file into the mirror's directory, in one step; whole after a loss of power if it was flushed."""
         os.replace(staged, self._in_directory(path))
-
-    def read(self, path: str) -> bytes | None:
-        """The bytes below ``web/``; None if there are none."""
-        try:
-            with open(self._in_web(path), "rb") as stream:
-                return stream.read()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def size(self, path: str) -> int | None:
-        """Size in bytes of a file below ``web/``; None if there is no such file."""
-        try:
-            return os.stat(self._in_web(path)).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def digest(self, path: str) -> Digest | None:
-        """Hash a file below ``web/``; None if there is none."""
-        try:
-            descriptor = os.open(self._in_web(path), os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
-            digest = hashlib.sha256()
-            size = hash_descriptor(descriptor, [digest])
-            return Digest(digest.hexdigest(), size)
-        finally:
-            os.close(descriptor)
 
     def partial(self, digest: str) -> str:
         """Where the beginning of a file with this digest is kept between tries."""
@@ -281,9 +246,6 @@ class Storage:
         """Where a file that belongs below ``web/`` is kept out of it, on the same file system."""
         area = os.path.dirname(self._file_area)
         return os.path.join(area, "hidden" if area == self.own else f"{OWN_DIRECTORY}-hidden", path)
-
-    def _in_web(self, path: str) -> str:
-        return f"{self.web}/{path}"
 
     def _in_directory(self, path: str) -> str:
         return os.path.join(os.path.dirname(self.web), path)

@@ -14,9 +14,10 @@ from fastmirror.errors import InvalidName, StorageError
 from fastmirror.layout import Layout, PageFormat
 from fastmirror.names import normalize
 from fastmirror.packing import paths_of, unpack_files
+from fastmirror.web import target_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from fastmirror.layout import Tree
     from fastmirror.names import NormalizedName
@@ -31,9 +32,15 @@ _SUFFIXES = tuple(f".{page_format}" for page_format in PageFormat)
 class Unowned(NamedTuple):
     """Paths below web/, with their sizes in bytes."""
 
+    links: list[tuple[str, int]]  # to elsewhere, whoever's name they have: nothing is published through one
     pages: list[tuple[str, int]]  # and documents
     files: list[tuple[str, int]]
     torn: int  # projects whose files the state cannot tell: any file may be theirs, and none is named here
+
+    @property
+    def everything(self) -> list[tuple[str, int]]:
+        """All of them."""
+        return [*self.links, *self.pages, *self.files]
 
 
 def find_unowned(state: State, storage: Storage, tree: Tree, spared_since: float) -> Unowned:
@@ -44,19 +51,19 @@ def find_unowned(state: State, storage: Storage, tree: Tree, spared_since: float
     """
     owned, torn = _owned(state, spared_since)
     held = {name for name, _ in state.every_serial()}
-    pages = [(path, size) for path, size in _pages(storage.web) if not _is_held(_owner(path, tree), held)]
+    links: list[tuple[str, int]] = []
+    pages = [(path, size) for path, size in _pages(storage.web, links) if not _is_held(_owner(path, tree), held)]
     files: list[tuple[str, int]] = []
     if not torn:
-        by_part: dict[str, list[str]] = defaultdict(list)
+        by_part: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
         for entry in _entries(f"{storage.web}/packages"):
-            by_part[entry.name[:2]].append(entry.name)
+            by_part[entry.name[:2]].append(entry)
         for part in sorted(by_part):
             known = set(owned.get(part, ()))
-            for name in by_part[part]:
-                for path, size in _walk(storage.web, _PACKAGES + name):
-                    if xxhash.xxh3_64_intdigest(os.fsencode(path)) not in known:
-                        files.append((path, size))
-    return Unowned(pages, files, torn)
+            for path, size in _walk("packages", by_part[part], links):
+                if xxhash.xxh3_64_intdigest(os.fsencode(path)) not in known:
+                    files.append((path, size))
+    return Unowned(links, pages, files, torn)
 
 
 def _owned(state: State, spared_since: float) -> tuple[dict[str, array[int]], int]:
@@ -80,14 +87,11 @@ def _owned(state: State, spared_since: float) -> tuple[dict[str, array[int]], in
     return owned, torn
 
 
-def _pages(web: str) -> Iterator[tuple[str, int]]:
+def _pages(web: str, links: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:
     for part in ("simple", "json", "pypi"):
-        for entry in _entries(f"{web}/{part}"):
-            path = f"{part}/{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(web, path)
-            elif part == "json":
-                yield path, entry.stat(follow_symlinks=False).st_size
+        for path, size in _walk(part, _entries(f"{web}/{part}"), links):
+            if part == "json" or path.count("/") > 1:
+                yield path, size
 
 
 def _owner(path: str, tree: Tree) -> str:
@@ -113,20 +117,16 @@ def _is_held(owner: str, held: set[NormalizedName]) -> bool:
         return True
 
 
-def _walk(web: str, path: str) -> Iterator[tuple[str, int]]:
-    """Files below a path below web/, and the path itself if it is one; links are not followed, nor named."""
-    full = f"{web}/{path}"
-    if not os.path.isdir(full):
-        if os.path.isfile(full) and not os.path.islink(full):
-            yield path, os.stat(full).st_size
-        return
-    if os.path.islink(full):
-        return
-    for entry in _entries(full):
+def _walk(path: str, entries: Iterable[os.DirEntry[str]], links: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """Files in and below a directory below web/, with their sizes; `links` takes those to elsewhere."""
+    for entry in entries:
+        below = f"{path}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(web, f"{path}/{entry.name}")
+            yield from _walk(below, _entries(entry.path), links)
         elif entry.is_file(follow_symlinks=False):
-            yield f"{path}/{entry.name}", entry.stat(follow_symlinks=False).st_size
+            yield below, entry.stat(follow_symlinks=False).st_size
+        elif entry.is_symlink() and not target_beside(entry.path):
+            links.append((below, entry.stat(follow_symlinks=False).st_size))
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:

@@ -97,7 +97,7 @@ class _Verification(Run):
         self._left = 0  # projects that the budget leaves to the next verification
         self._serial = max(int(parts.state.get("root_serial") or 0), parts.state.greatest_serial() or 0) or None
         self._index: tuple[str, ...] = ()
-        self._unowned = Unowned([], [], 0)
+        self._unowned = Unowned([], [], [], 0)
         self._removed = 0
         self._held = 0
         self._refusal = ""
@@ -168,7 +168,7 @@ class _Verification(Run):
         """Find what no project owns, and remove it where that is asked for."""
         moment = time.time() - self._settings.storage.delete_grace_s
         self._unowned = unowned = find_unowned(self._state, self._storage, self._tree, moment)
-        everything = [*unowned.pages, *unowned.files]
+        everything = unowned.everything
         if not holds_any:
             self._refusal = "the state holds no project (hint: mirror)"
         elif not self._clean:
@@ -187,7 +187,7 @@ class _Verification(Run):
         ):
             self._held = len(everything)
         elif not self._options.dry_run:
-            self._remove(unowned.pages)
+            self._remove([*unowned.links, *unowned.pages])
             self._storage.flush()  # no page outlives its files
             self._remove(unowned.files)
 
@@ -209,7 +209,7 @@ class _Verification(Run):
 
     def _sum_up(self, status: int, error: str) -> Verification:
         counts, checks, unowned = self._counts, self._counts.checks, self._unowned
-        everything = [*unowned.pages, *unowned.files]
+        everything = unowned.everything
         failures = {} if self._options.dry_run else counts.failures
         is_refused = self._options.delete and (self._held or self._refusal)
         pending = 0 if self._options.is_partial else counts.pending

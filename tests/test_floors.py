@@ -25,7 +25,7 @@ _STOREYS = (
     "transport transport.rate transport.proxies transport.headers transport.redirects transport.poller",
     "transport.curl transport.session",
     "channel",
-    "packing schema state descriptors storage hidden comparison versions legacy_names lock nginx serving upstream",
+    "packing schema state descriptors web storage hidden comparison versions legacy_names lock nginx serving upstream",
     "patience lanes sink sources bodies wheel fetcher pages gathering reading checking project worker processes pool",
     "tree shadowmire adoption changes publisher rootindex sweep discovery removal unowned execution run",
     "mirror verify deletion inquiry doctor",

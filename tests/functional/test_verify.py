@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sqlite3
+import stat
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -283,7 +285,7 @@ def test_what_cannot_be_read_is_never_deleted(filled: Mirror, index: FakeIndex) 
     paths = [at_rest(filled, name) for name in ("six-1.0.tar.gz", "idna-1.0-py3-none-any.whl.metadata")]
     for path in paths:
         path.unlink()
-        path.symlink_to(path)  # reading it fails
+        os.mknod(path, stat.S_IFSOCK | 0o644)  # reading it fails
     at_once = {"delete-grace": 0}
     index.fault("/packages/*/six-1.0.tar.gz", faults.status(404))
     index.fault("/packages/*.whl.metadata", faults.status(404))
@@ -294,7 +296,7 @@ def test_what_cannot_be_read_is_never_deleted(filled: Mirror, index: FakeIndex) 
         assert filenames(filled, "six") == [WHEEL]
         assert filled.run("--retry-failed", set=at_once).status == 1
         assert filenames(filled, "six") == [WHEEL]
-        assert all(path.is_symlink() for path in paths)
+        assert all(path.is_socket() for path in paths)
     index.clear_faults()
     assert filled.run("--retry-failed").status == 0
     assert problems(filled, index) == []
@@ -361,12 +363,9 @@ def test_a_page_of_a_held_project_and_what_is_no_projects_stay(filled: Mirror, i
     note = filled.web / "simple/notes.txt"
     own.write_text("x")
     note.write_text("x")
-    link = filled.web / "packages/link"
-    link.symlink_to("/etc")
     assert verify(filled, "--delete").status == 0
     assert own.exists()
     assert note.exists()
-    assert link.is_symlink()
 
 
 def test_files_in_their_grace_are_left_to_it(filled: Mirror, index: FakeIndex) -> None:

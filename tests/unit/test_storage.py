@@ -15,7 +15,8 @@ import pytest
 
 from fastmirror.descriptors import hash_descriptor, write_all
 from fastmirror.errors import SettingsError, StorageError
-from fastmirror.storage import Digest, Storage
+from fastmirror.storage import Storage
+from fastmirror.web import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
