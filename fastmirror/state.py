@@ -49,7 +49,9 @@ def _translated(path: str) -> Iterator[None]:
     except sqlite3.Error as error:
         if type(error) is sqlite3.DatabaseError:  # malformed, or no database at all
             raise StateDamaged(f"state is damaged ({path}): {error}") from error
-        raise StorageError(f"state cannot be used ({path}): {error}") from error
+        # SQLite tells a full disk, but not a quota.
+        hint = " (hint: is a quota used up?)" if getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_WRITE" else ""
+        raise StorageError(f"state cannot be used ({path}): {error}{hint}") from error
 
 
 def _read_only(path: str) -> str:

@@ -30,6 +30,7 @@ _PARTIALS_KEPT_S = 5 * 24 * 3600.0
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
+_WITHOUT_LINKS = _UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 
 
 class Storage(Web):
@@ -132,7 +133,7 @@ class Storage(Web):
         try:
             os.link(staged, path)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EMLINK, *_UNSUPPORTED):
+            if error.errno not in _WITHOUT_LINKS:
                 raise
             shutil.copyfile(staged, path)
         return path
@@ -271,8 +272,24 @@ class Storage(Web):
             os.link(staged, final)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in _WITHOUT_LINKS:
+                raise
+            return self._rename_alone(staged, final)
         os.unlink(staged)
         return True
+
+    def _rename_alone(self, staged: str, final: str) -> bool:
+        """Rename without replacing where the file system has neither way: one process of the run at a time."""
+        descriptor = os.open(os.path.join(self.own, "renaming.lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.lexists(final):
+                return False
+            os.rename(staged, final)
+            return True
+        finally:
+            os.close(descriptor)
 
     def _area_for(self, part: str) -> str:
         """The staging on the file system of this part of the tree: from there a rename is one step."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fastmirror.layout import bucket
 from tests.published import problems, succeed
+from tests.tree import check_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,3 +109,60 @@ def test_names_of_255_bytes_are_stored_and_longer_ones_refused(
     assert "file name of more than 255 bytes" in mirror.failures()["longest"]
     assert problems(mirror, index, absent={f"a{longest}"}) == []
     record_property("fault", f"a file name of 255 bytes, and one of 256 ({layout}): stored; refused")
+
+
+def refusing(mirror: Mirror, *refusals: str) -> None:
+    mirror.through = [sys.executable, "-m", "tests.refusals", *refusals, "--"]
+
+
+@pytest.mark.case(48)
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [("write:100000=EDQUOT", "Disk quota exceeded"), ("pwrite64:1000=EDQUOT", "hint: is a quota used up?")],
+    ids=["file", "state"],
+)
+def test_a_quota_that_is_used_up_ends_the_run_with_6_and_the_next_does_the_rest(
+    mirror: Mirror, index: FakeIndex, refused: str, said: str, record_property: Record
+) -> None:
+    furnish(index)
+    succeed(mirror.run())
+    index.add_file("project-1", "project_1-2.0.tar.gz", content=b"large" * 40_000)
+    index.add_file("project-2", "project_2-2.0.tar.gz", content=b"small")
+    refusing(mirror, refused)
+    result = mirror.run()
+    assert said in told(result)
+    assert result.status == 6
+    assert check_tree(mirror.web, "hashed", settled=False) == []
+    mirror.through = []
+    succeed(mirror.run())
+    assert problems(mirror, index) == []
+    record_property("fault", f"a used-up quota ({refused}): exit 6, the tree stays whole, the next run does the rest")
+
+
+NEITHER = ("renameat2=EINVAL", "link=EPERM", "linkat=EPERM")
+
+
+def test_a_file_system_without_links_and_exclusive_renames_holds_a_mirror(
+    each_layout: Mirror, index: FakeIndex, record_property: Record
+) -> None:
+    furnish(index)
+    refusing(each_layout, *NEITHER)
+    succeed(each_layout.run())
+    index.add_file("project-1", "project_1-2.0.tar.gz")
+    index.remove_project("project-2")
+    succeed(each_layout.run(set={"delete-grace": 0}))
+    found = problems(each_layout, index)
+    assert [problem for problem in found if not problem.endswith("are two files")] == []
+    record_property("fault", "no hard links, no exclusive renames: all is mirrored, under a lock")
+
+
+def test_without_exclusive_renames_a_name_that_is_taken_is_not_replaced(mirror: Mirror, index: FakeIndex) -> None:
+    """Two files of one name that the hashed layout has in one directory."""
+    wheel = "shared-1.0.tar.gz"
+    for number in range(2):
+        path = f"/packages/ab/c{number}/{'d' * 60}/{wheel}"
+        index.add_file(f"project-{number}", wheel, content=b"content %d" % number, path=path)
+    refusing(mirror, *NEITHER)
+    succeed(mirror.run(set={"simple-format": "JSON"}))
+    assert problems(mirror, index, formats=("json",)) == []
+    assert len(list((mirror.web / "packages").rglob(wheel))) == 2
