@@ -12,7 +12,7 @@ import typer
 
 from fastmirror import logs
 from fastmirror.configuration import project_names
-from fastmirror.errors import MirrorError, SettingsError
+from fastmirror.errors import SettingsError
 from fastmirror.face import (
     LOOK_STATUSES,
     RUN_STATUSES,
@@ -259,28 +259,12 @@ def serve(
 def _run(context: typer.Context, settings: Settings, options: RunOptions) -> int:
     from fastmirror import reports
     from fastmirror.mirror import run_mirror
+    from fastmirror.telling import tell
 
     with at_work(context, settings) as progress:
-        try:
-            summary = run_mirror(settings, options, progress)
-        finally:
-            _tell_metrics(settings)
+        summary = run_mirror(settings, options, progress, lambda _: tell(settings))
     show(reports.summary_text(summary))
     return summary.exit_status
-
-
-def _tell_metrics(settings: Settings) -> None:
-    """Write the metrics, where they are asked for; that they cannot be written does not make the run fail."""
-    path = settings.run.metrics_file
-    if path is None:
-        return
-    from fastmirror.inquiry import read_status
-    from fastmirror.metrics import write_metrics
-
-    try:
-        write_metrics(read_status(settings), path)
-    except (MirrorError, OSError) as error:
-        _logger.warning("metrics cannot be written: %s", error)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from fastmirror.errors import MirrorError, MirrorLocked, PageError, SettingsErro
 from fastmirror.inquiry import read_status
 from fastmirror.lanes import failure_reason
 from fastmirror.lock import hold_lock
+from fastmirror.masking import clean
 from fastmirror.names import NormalizedName
 from fastmirror.simple import ACCEPT_ANY, parse_html_page, parse_json_page
 from fastmirror.storage import Storage
@@ -39,6 +40,12 @@ class Finding(NamedTuple):
     said: str
     is_well: bool = True
     hint: str = ""  # what would mend it
+
+
+def finding_text(finding: Finding) -> str:
+    """One thing that the doctor looked at, and what would mend it."""
+    hint = f" (hint: {clean(finding.hint)})" if finding.hint else ""
+    return f"{'ok' if finding.is_well else 'mend':<5} {finding.what}: {clean(finding.said)}{hint}"
 
 
 def examine(settings: Settings) -> Iterator[Finding]:

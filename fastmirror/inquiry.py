@@ -12,6 +12,7 @@ from fastmirror.discovery import Discovery, wanted
 from fastmirror.errors import SettingsError
 from fastmirror.execution import CHUNK
 from fastmirror.filters import Filters
+from fastmirror.history import past_runs
 from fastmirror.mirror import LAST_MODIFIED
 from fastmirror.model import LeftOut, ProjectJob
 from fastmirror.pages import Context
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
 
+LARGEST_TOLD = 10
+
 
 class PlannedRun(NamedTuple):
     """What a run would do."""
@@ -49,6 +52,14 @@ class PlannedRun(NamedTuple):
     denied: tuple[str, ...] = ()  # of the removals: no longer selected
     sweep: int = 0  # asked for beside these, though nothing says that they have changed
     left_out: tuple[LeftOut, ...] = ()  # of the pages read: by each filter itself, and by all together
+
+
+class Large(NamedTuple):
+    """One of the projects that take the most room."""
+
+    name: str
+    files: int
+    bytes: int
 
 
 class MirrorStatus(NamedTuple):
@@ -72,11 +83,13 @@ class MirrorStatus(NamedTuple):
     lag_s: float | None = None  # seconds since then
     oldest_verified: str | None = None  # the longest time ago that a project's files were hashed where they lie
     never_verified: int = 0  # projects whose files were not, since they were fetched
-
-
-_VERIFIED = """
-select min(verified_at), count(*) filter (where verified_at is null) from project where page_digest <> ''
-"""
+    missing: int = 0  # projects that should have a page, and have none
+    missing_files: int = 0  # of the others, that could not be had
+    missing_bytes: int = 0  # of these files, where upstream says
+    upstream_serial: int | None = None  # the last that a run has seen
+    largest: tuple[Large, ...] = ()
+    history_damaged: bool = False  # some of the runs are told without their figures, or not at all
+    past: tuple[dict[str, Any], ...] = ()  # the runs that are remembered, the last one first; as past_runs tells them
 
 
 def _open_state(settings: Settings) -> State | None:
@@ -163,12 +176,13 @@ def read_status(settings: Settings) -> MirrorStatus:
         return MirrorStatus(directory, str(tree.layout), 0, 0, 0, None, None, (), 0, 0, clean=False)
     try:
         totals = state.totals()
-        last_run = state.last_run()
-        if last_run is not None:
-            last_run["started"], last_run["finished"] = _iso(last_run["started"]), _iso(last_run["finished"])
+        past = past_runs(state)
+        last_run = (
+            past.runs[0] | {key: _iso(past.runs[0][key]) for key in ("started", "finished")} if past.runs else None
+        )
+        seen = (run.get("serial") for run in past.runs)
         serial = state.get("root_serial")
         as_of = _last_modified(storage)
-        [(oldest, never)] = state.select(_VERIFIED)
         return MirrorStatus(
             directory,
             str(tree.layout),
@@ -186,8 +200,15 @@ def read_status(settings: Settings) -> MirrorStatus:
             len(state.select("select name from unwanted")),
             _iso(as_of),
             None if as_of is None else max(0.0, time.time() - as_of),
-            _iso(oldest),
-            never,
+            _iso(state.oldest_verification()),
+            totals.unverified,
+            totals.missing,
+            totals.missing_files,
+            totals.missing_bytes,
+            next((serial for serial in seen if isinstance(serial, int)), None),
+            tuple(Large(*row) for row in state.largest(LARGEST_TOLD)),
+            past.damaged,
+            tuple(past.runs),
         )
     finally:
         state.close()

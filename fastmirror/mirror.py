@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmirror.adoption import adopt
 from fastmirror.changes import write_diff
@@ -16,6 +16,7 @@ from fastmirror.discovery import Discovery, Found, Root, wanted
 from fastmirror.errors import MirrorError, StorageError, UpstreamError
 from fastmirror.execution import Terms
 from fastmirror.filters import Filters
+from fastmirror.history import begin_run, end_run, past_runs
 from fastmirror.layout import index_path
 from fastmirror.lock import hold_lock
 from fastmirror.removal import Removals, is_held_back, settle, unlink_doomed
@@ -26,9 +27,12 @@ from fastmirror.transport.session import Session
 from fastmirror.upstream import with_netrc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
     from fastmirror.settings import Settings
+    from fastmirror.storage import Storage
 
 _LOG = logging.getLogger(__name__)
 LAST_MODIFIED = "%Y%m%dT%H:%M:%S"  # what ``web/last-modified`` holds, as bandersnatch writes it
@@ -47,13 +51,21 @@ class RunOptions(NamedTuple):
     debug: bool = False
 
 
-def run_mirror(settings: Settings, options: RunOptions, progress: Progress) -> Summary:
-    """Do one run. Raises MirrorError for what prevents it; what happens on the way is in the Summary."""
+def run_mirror(
+    settings: Settings, options: RunOptions, progress: Progress, ended: Callable[[Storage], None]
+) -> Summary:
+    """Do one run. Raises MirrorError for what prevents it; what happens on the way is in the Summary.
+
+    `ended` is called when it is recorded how the run ended, in whatever way, while the mirror is still held.
+    """
     settings = replace(settings, upstream=with_netrc(settings.upstream))
     with ExitStack() as stack:
         lock = stack.enter_context(hold_lock(settings.storage.directory))
         run = stack.enter_context(_Run(settings, options, progress, lock))
-        return run.go()
+        try:
+            return run.go()
+        finally:
+            ended(run.storage)
 
 
 class _Run(Run):
@@ -69,7 +81,7 @@ class _Run(Run):
         if options.projects:  # asked for again, they are wanted again
             with parts.state.transaction():
                 parts.state.change("delete from unwanted where name = ?", [(name,) for name in options.projects])
-        self._run_id = parts.state.begin_run(begun)
+        self._run_id = begin_run(parts.state, begun)
         self._check_id = int(parts.state.get("force_check_run") or self._run_id)
         terms = Terms(
             settings, self._chosen, options.force_check, self._check_id,
@@ -81,6 +93,11 @@ class _Run(Run):
     def __exit__(self, *causes: object) -> None:
         self._session.close()
         super().__exit__(*causes)
+
+    @property
+    def storage(self) -> Storage:
+        """The mirror's tree."""
+        return self._storage
 
     def go(self) -> Summary:
         """The whole run."""
@@ -244,8 +261,22 @@ class _Run(Run):
         due = {failing.name: failing.next_try for failing in self._state.failing(FAILURES_TOLD)}
         summary = counts.sum_up(seconds, exit_status, error, self._serial, due)
         kept = summary._asdict()
-        kept.pop("failures")
-        with self._state.transaction():
-            self._state.end_run(self._run_id, time.time(), exit_status, kept)
+        for told_once in ("failures", "slowest"):
+            kept.pop(told_once)
+        end_run(self._state, self._run_id, time.time(), exit_status, kept | self._standing(summary))
         _LOG.info("run %d ends with exit status %d after %.1f s: %s", self._run_id, exit_status, seconds, kept)
         return summary
+
+    def _standing(self, summary: Summary) -> dict[str, Any]:
+        """What the history keeps of a run beside what it did: how the mirror stands after it."""
+        totals, serial = self._state.totals(), self._state.get("root_serial")
+        earlier = (run.get("fetched_so_far") for run in past_runs(self._state, 50).runs)
+        return {
+            "slowest": [slow._asdict() for slow in summary.slowest],
+            "stored_projects": totals.projects,
+            "stored_files": totals.files,
+            "stored_bytes": totals.bytes,
+            "reached_serial": int(serial) if serial else None,
+            # Summed up, so that what was fetched meanwhile can be told from any two runs that are kept.
+            "fetched_so_far": summary.bytes + next((sum_ for sum_ in earlier if isinstance(sum_, int)), 0),
+        }

@@ -148,6 +148,7 @@ class Held(NamedTuple):
     brought: Brought  # by the pieces that are back
     trouble: str = ""  # what kept the page from being whole before
     checked: Checked | None = None  # what was found at rest before
+    begun: float = 0.0  # when its job was, by the monotonic clock, which all processes share
 
 
 class ProjectJob(NamedTuple):
@@ -219,6 +220,9 @@ class Outcome(NamedTuple):
     checked: Checked | None = None  # what was found at rest, where it was looked at
     due: float | None = None  # epoch seconds when time alone lets in a file that filters hold back
     left_out: tuple[LeftOut, ...] = ()  # by filters, where only a plan is made
+    missing_files: int = 0  # that upstream lists, and that could not be had
+    missing_bytes: int = 0  # of these, where upstream says
+    seconds: float = 0.0  # from the beginning of its job
 
 
 class Split(NamedTuple):

@@ -309,6 +309,8 @@ class ProjectTask:
                 dialect=reading.source.dialect,
                 retired=(*staged.outdated, *self._retired(reading, known)),
                 due=reading.due,
+                missing_files=len(left_out),
+                missing_bytes=sum(file.size or 0 for file in page.files if file.filename in left_out),
             ),
             failed,
         )

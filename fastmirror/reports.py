@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastmirror.deletion import Deletion
-    from fastmirror.doctor import Finding
     from fastmirror.inquiry import MirrorStatus, PlannedRun
     from fastmirror.settings import Settings
     from fastmirror.summary import Failure, Summary, Verification
@@ -160,12 +159,6 @@ def _judgement(found: Verification) -> str:
     return "well" if not found.mended else "well again"
 
 
-def finding_text(finding: Finding) -> str:
-    """One thing that the doctor looked at, and what would mend it."""
-    hint = f" (hint: {clean(finding.hint)})" if finding.hint else ""
-    return f"{'ok' if finding.is_well else 'mend':<5} {finding.what}: {clean(finding.said)}{hint}"
-
-
 def deletion_text(deletion: Deletion) -> str:
     """What was deleted, or would be."""
     verb = "would be deleted" if deletion.dry_run else "deleted"
@@ -231,6 +224,10 @@ def status_text(status: MirrorStatus) -> str:
     if status.kept:
         lines.append(f"kept: {_plural(status.kept, 'project', 'projects')} that upstream removed")
     lines.append(f"verified: {_verified(status)}")
+    if status.history_damaged:
+        lines.append("history: damaged: some runs are remembered without their figures, or not at all")
+    if lacking := missing_text(status):
+        lines.append(f"missing: {lacking}")
     lines.append(f"failing: {_plural(status.failing, 'project', 'projects')}")
     lines += _failure_lines(status.failures, status.failing, shown=len(status.failures), where="")
     return "\n".join(lines)
@@ -239,14 +236,19 @@ def status_text(status: MirrorStatus) -> str:
 def status_json(status: MirrorStatus) -> str:
     """The status as one JSON object, its keys named like the fields of MirrorStatus; times are ISO, UTC."""
     failures = [
-        {
-            "name": failure.name,
-            "reason": clean(failure.reason),
-            "next_try": None if failure.next_try is None else _iso(failure.next_try),
-        }
-        for failure in status.failures
+        {"name": name, "reason": clean(reason), "next_try": None if next_try is None else _iso(next_try)}
+        for name, reason, next_try in status.failures
     ]
-    return _json({**status._asdict(), "failures": failures, "complete": is_complete(status)})
+    largest = [large._asdict() for large in status.largest]
+    facts = {key: value for key, value in status._asdict().items() if key != "past"}
+    return _json({**facts, "failures": failures, "largest": largest, "complete": is_complete(status)})
+
+
+def missing_text(status: MirrorStatus) -> str:
+    """What upstream has and the mirror lacks; empty if it lacks nothing that it knows of."""
+    projects = _joined((status.missing, "project", "projects"))
+    files = _files(status.missing_files, status.missing_bytes) if status.missing_files else ""
+    return ", ".join(filter(None, (projects, files)))
 
 
 def _verified(status: MirrorStatus) -> str:

@@ -54,6 +54,38 @@ HELD_BACK = """
 create table held_back (project text primary key, due real not null) without rowid;  -- files, by filters, until then
 """
 
+# What `total` sums up, for a row of `project`: no count of a mirror costs more as the mirror grows.
+_SUMMED = {
+    "projects": "({0}.page_digest <> '')",
+    "files": "{0}.file_count",
+    "bytes": "{0}.byte_count",
+    "kept": "({0}.outcome = 'gone' and {0}.page_digest <> '')",
+    "unverified": "({0}.page_digest <> '' and {0}.verified_at is null)",
+}
+
+
+def _summing(event: str, added: str, taken: str) -> str:
+    """The trigger that keeps `total` right: the row `added` counts from now on, the row `taken` does not."""
+    changes = ", ".join(
+        f"{column} = {column}" + f" + {term.format(added)}" * bool(added) + f" - {term.format(taken)}" * bool(taken)
+        for column, term in _SUMMED.items()
+    )
+    return f"create trigger total_{event} after {event} on project begin update total set {changes}; end;\n"  # noqa: S608
+
+
+# Made beside the tables above, for a state that was made before there were these as for a new one.
+SUMS = f"""
+create table total ({", ".join(f"{column} integer not null" for column in _SUMMED)});
+insert into total select {", ".join(f"coalesce(sum({term.format('project')}), 0)" for term in _SUMMED.values())}
+    from project;
+create table missing (project text primary key, files integer not null, bytes integer not null) without rowid;
+"""  # noqa: S608
+SUMMING = f"""
+{_summing("insert", "new", "")}{_summing("delete", "", "old")}{_summing("update", "new", "old")}
+create index verified on project (verified_at) where verified_at is not null;
+create index size on project (byte_count);
+"""
+
 RECORD = """
 insert into project values (:name, :serial, :etag, :upstream_digest, :page_digest, :settings_digest,
     :file_count, :byte_count, :outcome, :reason, :tries, :next_try, :expected, :verified_at, :checked_run,
@@ -150,6 +182,10 @@ class Totals(NamedTuple):
     doomed: int
     hidden: int = 0  # files kept out of web/
     kept: int = 0  # projects that are served though upstream removed them
+    unverified: int = 0  # projects whose files were not hashed since they were fetched
+    missing: int = 0  # projects that should have a page, and have none
+    missing_files: int = 0  # of published projects, that could not be had
+    missing_bytes: int = 0  # of these, where upstream says
 
 
 class FailingProject(NamedTuple):

@@ -81,8 +81,8 @@ _SUPPORTED = _words("""
     global-timeout hash-index index-transfers json keep-index-versions keep_index_versions layout log-config
     log-keep log-max-size master max-file-size max-metadata-size max-page-memory max-page-size max-rate max-removals
     max-removed-files max-root-size metrics-file min-free netrc processes proxy release-files removed-projects
-    root_uri simple-format staging stop-on-error storage-backend storage-filesystem-manage-permissions sweep timeout
-    transport unhashed verifiers workers
+    report-file root_uri simple-format staging stop-on-error storage-backend storage-filesystem-manage-permissions
+    sweep timeout transport unhashed verifiers workers
 """)
 # Keys of bandersnatch's that are not needed here: what failed or is gone never holds up anything else.
 _NEEDLESS = _words("api-method cleanup_todo delete_missing_packages delete-packages packages")
@@ -210,6 +210,7 @@ def _run(config: ini.Ini, warnings: list[str]) -> RunSettings:
         diff_file=_diff_file(config, warnings),
         diff_with_epoch=config.read("mirror", "diff-append-epoch", ini.boolean, False),
         metrics_file=config.read("mirror", "metrics-file", ini.optional(ini.path), None),
+        report_file=config.read("mirror", "report-file", ini.optional(ini.path), None),
         verifiers=config.read("mirror", "verifiers", ini.whole(0, 256), 0),
         sweep=config.read("mirror", "sweep", ini.optional(_sweep), None),
     )

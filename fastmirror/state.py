@@ -12,13 +12,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import orjson
-
 from fastmirror.errors import StateDamaged, StorageError
 from fastmirror.model import Known, Outcome
 from fastmirror.names import NormalizedName
 from fastmirror.packing import unpack_files
-from fastmirror.planner import RETRY_LONGEST_S
 from fastmirror.schema import (
     DOOM,
     HELD_BACK,
@@ -28,7 +25,8 @@ from fastmirror.schema import (
     RECORD_WITHOUT_PAGE,
     SCHEMA,
     SCHEMA_VERSION,
-    SET_RIGHT,
+    SUMMING,
+    SUMS,
     FailingProject,
     RecordedJob,
     Totals,
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 
-_RUNS_KEPT = 100
+_FAILING = "from project where next_try is not null and outcome <> 'gone'"
 
 
 @contextmanager
@@ -88,6 +86,11 @@ class State:
         schema = self.get("schema") or str(SCHEMA_VERSION)
         if schema != str(SCHEMA_VERSION):
             raise StorageError(f"state is of another version ({self._path}): {schema!r}, expected {SCHEMA_VERSION}")
+        if not self._db.execute("select 1 from sqlite_master where name = 'total'").fetchone():
+            if read_only:
+                self._db.executescript(SUMS.replace("table", "temp table"))
+            else:
+                self._db.executescript(f"begin; {SUMS} {SUMMING} commit;")
 
     def close(self) -> None:
         """Close the database."""
@@ -135,7 +138,7 @@ class State:
         with _translated(self._path):
             return self._db.execute(query, parameters).fetchall()
 
-    def change(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+    def change(self, statement: str, rows: Iterable[Sequence[object] | Mapping[str, object]]) -> None:
         """Run a statement for each of these rows, within a transaction."""
         self._db.executemany(statement, rows)
 
@@ -202,6 +205,8 @@ class State:
                 self.forget(outcome.name)
                 continue
             row = project_row(outcome, job, now, check_id)
+            if outcome.status in {"published", "partial", "unchanged"}:
+                self._note_missing(outcome)
             if outcome.files is None and outcome.status in RECORD_WITHOUT_PAGE:
                 self._db.execute(RECORD_WITHOUT_PAGE[outcome.status], row)
                 continue
@@ -217,11 +222,18 @@ class State:
                     [(path, outcome.name) for path in outcome.shared],
                 )
 
+    def _note_missing(self, outcome: Outcome) -> None:
+        if outcome.missing_files:
+            row = (outcome.name, outcome.missing_files, outcome.missing_bytes)
+            self._db.execute("insert or replace into missing values (?, ?, ?)", row)
+        else:
+            self._db.execute("delete from missing where project = ?", (outcome.name,))
+
     def forget(self, name: str) -> None:
         """Hold nothing of this project any more."""
         self._db.execute("delete from project where name = ?", (name,))
-        self._db.execute("delete from stored where project = ?", (name,))
-        self._db.execute("delete from held_back where project = ?", (name,))
+        for table in ("stored", "missing", "held_back"):
+            self._db.execute(f"delete from {table} where project = ?", (name,))  # noqa: S608
 
     def unlist(self, names: Iterable[str]) -> None:
         """Leave projects out of the root index from now on; whoever wants one again has to plan it anew."""
@@ -291,59 +303,34 @@ class State:
 
     def count_failing(self) -> int:
         """How many projects are to be tried again."""
-        with _translated(self._path):
-            row = self._db.execute(
-                "select count(*) from project where next_try is not null and outcome <> 'gone'"
-            ).fetchone()
-            return int(row[0])
+        return int(self.select(f"select count(*) {_FAILING}")[0][0])
 
     def totals(self) -> Totals:
-        """What the mirror holds."""
-        with _translated(self._path):
-            row = self._db.execute(
-                "select count(nullif(page_digest, '')), sum(file_count), sum(byte_count),"
-                " sum(next_try is not null and outcome <> 'gone'),"
-                " sum(outcome = 'gone' and page_digest <> '') from project"
-            ).fetchone()
-            (doomed,) = self._db.execute("select count(*) from doomed").fetchone()
-            (hidden,) = self._db.execute("select count(distinct path) from hidden").fetchone()
-            return Totals(row[0], row[1] or 0, row[2] or 0, row[3] or 0, doomed, hidden, row[4] or 0)
+        """What the mirror holds, and what it lacks; looks at no more projects than are failing."""
+        [(projects, files, size, kept, unverified)] = self.select(
+            "select projects, files, bytes, kept, unverified from total"
+        )
+        [(failing, missing)] = self.select(f"select count(*), count(nullif(page_digest <> '', true)) {_FAILING}")
+        [(doomed,)] = self.select("select count(*) from doomed")
+        [(hidden,)] = self.select("select count(distinct path) from hidden")
+        [(lacking, lacked)] = self.select("select coalesce(sum(files), 0), coalesce(sum(bytes), 0) from missing")
+        return Totals(projects, files, size, failing, doomed, hidden, kept, unverified, missing, lacking, lacked)
+
+    def largest(self, most: int) -> list[tuple[str, int, int]]:
+        """The projects that take the most room: (name, files, bytes)."""
+        return self.select("select name, file_count, byte_count from project order by byte_count desc limit ?", (most,))
+
+    def oldest_verification(self) -> float | None:
+        """The longest time ago that a project's files were hashed where they lie, in epoch seconds."""
+        query = "select verified_at from project where verified_at is not null and page_digest <> ''"
+        rows = self.select(f"{query} order by verified_at limit 1")
+        return float(rows[0][0]) if rows else None
 
     def failing(self, most: int) -> list[FailingProject]:
         """Projects whose last outcome was not whole, those tried next first."""
         with _translated(self._path):
             rows = self._db.execute(
-                "select name, outcome, reason, next_try from project where next_try is not null and outcome <> 'gone'"
-                " order by next_try, name limit ?",
+                f"select name, outcome, reason, next_try {_FAILING} order by next_try, name limit ?",
                 (most,),
             )
             return [FailingProject(*row) for row in rows]
-
-    def begin_run(self, now: float) -> int:
-        """Note that a run began, and return its number; the last are kept, and what is dated later is set right."""
-        with self.transaction():
-            for statement in SET_RIGHT:
-                self._db.execute(statement, {"now": now, "longest_s": RETRY_LONGEST_S})
-            cursor = self._db.execute("insert into run (started) values (?)", (now,))
-            number = int(cursor.lastrowid or 0)
-            self._db.execute("delete from run where id <= ?", (number - _RUNS_KEPT,))
-            return number
-
-    def end_run(self, run: int, now: float, exit_status: int, summary: Mapping[str, Any]) -> None:
-        """Note how a run ended."""
-        with _translated(self._path):
-            self._db.execute(
-                "update run set finished = ?, exit_status = ?, summary = ? where id = ?",
-                (now, exit_status, orjson.dumps(summary).decode(), run),
-            )
-
-    def last_run(self) -> dict[str, Any] | None:
-        """The last run: started, finished (epoch seconds or None), exit_status, and its summary's keys."""
-        with _translated(self._path):
-            row = self._db.execute(
-                "select started, finished, exit_status, summary from run order by id desc limit 1"
-            ).fetchone()
-        if row is None:
-            return None
-        summary: dict[str, Any] = orjson.loads(row[3] or "{}")
-        return {"started": row[0], "finished": row[1], "exit_status": row[2]} | summary

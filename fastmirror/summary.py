@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from fastmirror.model import Checked, Outcome
 
 FAILURES_TOLD = 50
+SLOWEST_TOLD = 10
 
 
 class Failure(NamedTuple):
@@ -18,6 +20,14 @@ class Failure(NamedTuple):
     name: str
     reason: str
     next_try: float | None  # epoch seconds
+
+
+class Slow(NamedTuple):
+    """One of the projects that took a run the longest."""
+
+    seconds: float  # from the beginning of its job to its end, whatever else went on meanwhile
+    name: str
+    bytes: int  # fetched
 
 
 class Summary(NamedTuple):
@@ -42,6 +52,7 @@ class Summary(NamedTuple):
     swept: int = 0  # asked for though nothing said that they had changed; what had not is counted nowhere else
     swept_changed: int = 0
     swept_unread: int = 0  # left as they are: their pages could not be had, or were older
+    slowest: tuple[Slow, ...] = ()  # the slowest first
 
 
 class FoundDamage(NamedTuple):
@@ -137,6 +148,7 @@ class Counts:
         self.swept = 0
         self.swept_changed = 0
         self.swept_unread = 0
+        self._slowest: list[Slow] = []  # a heap
 
     def take(self, outcome: Outcome) -> None:
         """Count one project's outcome."""
@@ -147,6 +159,11 @@ class Counts:
         if outcome.status in {"failed", "partial", "damaged"}:
             self.failures[outcome.name] = outcome.reason
         self.unreachable += outcome.unreachable
+        slow = Slow(outcome.seconds, outcome.name, outcome.fetched_bytes)
+        if len(self._slowest) < SLOWEST_TOLD:
+            heappush(self._slowest, slow)
+        elif slow > self._slowest[0]:
+            heapreplace(self._slowest, slow)
 
     def leave(self, outcome: Outcome) -> None:
         """Count a project that a sweep leaves as it is."""
@@ -191,4 +208,5 @@ class Counts:
             swept=self.swept,
             swept_changed=self.swept_changed,
             swept_unread=self.swept_unread,
+            slowest=tuple(sorted(self._slowest, reverse=True)),
         )

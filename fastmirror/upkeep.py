@@ -71,13 +71,12 @@ def verify(
 def doctor(context: typer.Context, *, directory: Directory = None, master: Master = None, sets: Sets = None) -> int:
     """Look at the machine, the storage, the mirror and the upstream, and say what to mend."""
     settings = load_settings(context.obj.configuration, directory=directory, master=master, sets=sets)
-    from fastmirror import reports
-    from fastmirror.doctor import examine
+    from fastmirror.doctor import examine, finding_text
 
     warn(settings)
     is_well = True
     for finding in examine(settings):
-        show(reports.finding_text(finding))
+        show(finding_text(finding))
         is_well = is_well and finding.is_well
     return 0 if is_well and not settings.warnings else 1
 

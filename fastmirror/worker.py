@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastmirror import logs
@@ -137,10 +138,17 @@ class Workshop:
             if isinstance(job, FilesJob):
                 _FilesTask(job, self._bench, self._take).start()
             else:
-                ProjectTask(job, self._bench, self._take).start()
+                begun = job.held.begun if job.held is not None else time.monotonic()
+                ProjectTask(job, self._bench, partial(self._take_project, begun)).start()
 
-    def _take(self, answer: Outcome | Split | FilesOutcome) -> None:
+    def _take(self, answer: FilesOutcome) -> None:
         self._answers.append(answer)
+
+    def _take_project(self, begun: float, answer: Outcome | Split) -> None:
+        if isinstance(answer, Split):
+            self._answers.append(answer._replace(held=answer.held._replace(begun=begun)))
+        else:
+            self._answers.append(answer._replace(seconds=time.monotonic() - begun))
 
 
 class _FilesTask:

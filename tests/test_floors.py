@@ -27,9 +27,9 @@ _STOREYS = (
     "channel",
     "packing schema state descriptors web storage hidden comparison versions legacy_names lock nginx serving upstream",
     "patience lanes sink sources bodies wheel fetcher pages gathering reading checking project worker processes pool",
-    "tree shadowmire adoption changes publisher rootindex sweep discovery removal unowned execution run",
+    "history tree shadowmire adoption changes publisher rootindex sweep discovery removal unowned execution run",
     "mirror verify deletion inquiry doctor",
-    "reports metrics configuration interval face commands upkeep cli __main__",
+    "reports metrics telling configuration interval face commands upkeep cli __main__",
 )
 FLOORS = tuple(" ".join(_STOREYS).split())
 
@@ -52,7 +52,7 @@ DOORS = {
     "prometheus_client": {"metrics"},
     "starlette": {"serving"},
     "uvicorn": {"serving"},
-    "orjson": {"simple", "packing", "state", "upstream", "reports"},
+    "orjson": {"simple", "packing", "history", "upstream", "reports"},
     "configparser": {"ini", "settings"},
     "ctypes": {"storage"},
     "pickle": {"channel"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from fastmirror.state import State
 from tests.conftest import ROOT
 from tests.fakes import faults
 from tests.nginx import free_port
@@ -94,6 +96,55 @@ def test_metrics_that_cannot_be_written_are_told_and_no_failure(mirror: Mirror, 
     told = mirror.run()
     assert told.status == 0
     assert "metrics cannot be written" in told.stderr
+
+
+def test_each_run_reports_itself_as_json_and_so_does_one_that_failed(
+    mirror: Mirror, index: FakeIndex, tmp_path: Path
+) -> None:
+    path = tmp_path / "reports/run.json"
+    path.parent.mkdir()
+    mirror.settings["report-file"] = str(path)
+    broken = index.add_file("pip", "pip-1.0.tar.gz", content=bytes(1234)).path
+    index.fault(broken, faults.status(404))
+    assert mirror.run().status == 1
+    report, status = json.loads(path.read_text()), mirror.status()
+    assert {**report, "lag_s": 0} == {**status, "lag_s": 0}
+    assert (report["missing_files"], report["missing_bytes"], report["missing"]) == (1, 1234, 0)
+    assert (report["last_run"]["partial"], report["failures"][0]["name"]) == (1, "pip")
+    assert {slow["name"] for slow in report["last_run"]["slowest"]} == {"six", "idna", "pip"}
+    assert all(0 < slow["seconds"] < report["last_run"]["seconds"] for slow in report["last_run"]["slowest"])
+    assert {large["name"]: large["files"] for large in report["largest"]} == {"six": 1, "idna": 1, "pip": 0}
+    index.fault("/simple/", faults.status(500))
+    assert mirror.run().status == 5
+    failed = json.loads(path.read_text())
+    assert (failed["last_run"]["exit_status"], failed["complete"]) == (5, False)
+    assert (failed["serial"], failed["upstream_serial"]) == (index.serial, index.serial)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_history_adds_up_what_runs_fetched_and_says_what_was_held_after_each(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    succeed(mirror.run())
+    first = mirror.status()["last_run"]
+    assert (first["stored_projects"], first["stored_files"], first["fetched_so_far"]) == (2, 2, first["bytes"])
+    index.add_file("pip", "pip-1.0.tar.gz")
+    succeed(mirror.run())
+    second = mirror.status()["last_run"]
+    assert (second["stored_projects"], second["stored_bytes"]) == (3, first["bytes"] + second["bytes"])
+    assert second["fetched_so_far"] == first["bytes"] + second["bytes"]
+    assert second["reached_serial"] == second["serial"] == index.serial
+
+
+def test_a_run_whose_record_is_damaged_keeps_nobody_from_the_status_nor_the_next_run(mirror: Mirror) -> None:
+    succeed(mirror.run())
+    state = State(str(mirror.directory / ".fastmirror/state.sqlite"))
+    with state.transaction():
+        state.change("update run set summary = ?", [("{torn",)])
+    state.close()
+    status = mirror.status()
+    assert (status["last_run"]["exit_status"], status["history_damaged"], status["files"]) == (0, True, 2)
+    succeed(mirror.run())
 
 
 def test_the_small_server_answers_the_same_metrics(mirror: Mirror) -> None:

@@ -51,7 +51,13 @@ def state(storage: WatchedStorage) -> Iterator[State]:
 
 def diff(path: Path) -> RunSettings:
     return RunSettings(
-        stop_on_error=False, diff_file=str(path), diff_with_epoch=False, verifiers=0, sweep=None, metrics_file=None
+        stop_on_error=False,
+        diff_file=str(path),
+        diff_with_epoch=False,
+        verifiers=0,
+        sweep=None,
+        metrics_file=None,
+        report_file=None,
     )
 
 

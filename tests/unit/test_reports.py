@@ -255,8 +255,16 @@ def test_a_mirror_is_complete_only_if_its_last_run_left_nothing(changed: dict[st
     assert json.loads(reports.status_json(status))["complete"] is complete
 
 
+def test_a_status_says_what_is_missing_and_that_the_history_is_damaged() -> None:
+    assert "missing: " not in reports.status_text(a_status())
+    text = reports.status_text(a_status(missing=1, missing_files=2, missing_bytes=50, history_damaged=True))
+    assert "\nmissing: 1 project, 2 files, 50 B\n" in text
+    assert "\nhistory: damaged: " in text
+    assert "\nmissing: 1,000 projects\n" in reports.status_text(a_status(missing=1000))
+
+
 def test_a_status_as_json_has_the_fields_by_name_and_times_in_utc() -> None:
     found = json.loads(reports.status_json(a_status(failing=1, failures=(Failure("six", "timed out", 1e9),))))
     assert found["failures"] == [{"name": "six", "reason": "timed out", "next_try": "2001-09-09T01:46:40Z"}]
-    assert set(found) == {*MirrorStatus._fields, "complete"}
+    assert set(found) == {*MirrorStatus._fields, "complete"} - {"past"}
     assert found["last_run"] == LAST_RUN

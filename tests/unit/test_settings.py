@@ -130,6 +130,7 @@ KEYS = [
         "run.metrics_file",
         "/var/lib/node_exporter/fastmirror.prom",
     ),
+    ("report-file", "/var/lib/mirror/run.json", "run.report_file", "/var/lib/mirror/run.json"),
     ("sweep", "50", "run.sweep", (50, 0)),
     ("sweep", "0", "run.sweep", (0, 0)),
     ("sweep", "0.1%", "run.sweep", (0, 0.1)),

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastmirror.errors import StorageError
+from fastmirror.history import Past, begin_run, end_run, past_runs
 from fastmirror.model import Known, Outcome, StoredFile
 from fastmirror.names import NormalizedName
 from fastmirror.packing import pack_files, unpack_files
@@ -75,7 +78,7 @@ def test_a_new_state_holds_nothing(state):
     assert state.due(None) == {}
     assert state.totals() == Totals(0, 0, 0, 0, 0)
     assert state.greatest_serial() is None
-    assert state.last_run() is None
+    assert past_runs(state) == Past([], damaged=False)
 
 
 def test_a_published_project_is_known_with_its_files(state):
@@ -84,7 +87,7 @@ def test_a_published_project_is_known_with_its_files(state):
     assert unpack_files(known(state).files) == [WHEEL, SDIST]
     assert dict(state.every_serial()) == {SIX: 5}
     assert list(state.listed()) == [(SIX, 5)]
-    assert state.totals() == Totals(projects=1, files=2, bytes=16, failing=0, doomed=0)
+    assert state.totals() == Totals(projects=1, files=2, bytes=16, failing=0, doomed=0, unverified=1)
     assert state.due(None) == {}
 
 
@@ -109,7 +112,7 @@ def test_a_failed_new_project_is_not_listed_and_is_tried_again(state):
     assert list(state.listed()) == []
     assert dict(state.every_serial()) == {SIX: None}
     assert state.due(NOW) == {SIX: 6}
-    assert state.totals() == Totals(projects=0, files=0, bytes=0, failing=1, doomed=0)
+    assert state.totals() == Totals(projects=0, files=0, bytes=0, failing=1, doomed=0, missing=1)
 
 
 def test_a_project_with_a_file_that_has_come_due_counts_as_one_whose_page_was_not_seen(state):
@@ -140,7 +143,7 @@ def test_a_failed_project_keeps_all_that_was_published(state):
     record(state, failed(), expected=6)
     assert known(state) == before._replace(outcome="failed", tries=1)
     assert list(state.listed()) == [(SIX, 5)]
-    assert state.totals() == Totals(projects=1, files=1, bytes=7, failing=1, doomed=0)
+    assert state.totals() == Totals(projects=1, files=1, bytes=7, failing=1, doomed=0, unverified=1)
 
 
 def test_failures_in_a_row_are_counted_and_put_the_next_try_off(state):
@@ -357,18 +360,104 @@ def test_a_fact_is_kept_replaced_and_forgotten(state):
     assert state.get("clean") is None
 
 
-def test_the_last_run_is_told_with_its_summary(state):
-    first = state.begin_run(NOW)
-    state.end_run(first, NOW + 5, 1, {"failed": 3})
-    assert state.last_run() == {"started": NOW, "finished": NOW + 5, "exit_status": 1, "failed": 3}
-    assert state.begin_run(NOW + 60) > first
-    assert state.last_run() == {"started": NOW + 60, "finished": None, "exit_status": None}
+# Sums
+
+WORDS = st.sampled_from(["six", "pip", "idna"]).map(NormalizedName)
+STEPS = st.one_of(
+    st.tuples(st.just("published"), WORDS, st.sampled_from([(), (WHEEL,), (WHEEL, SDIST)]), st.booleans()),
+    st.tuples(st.sampled_from(["failed", "unchanged", "gone", "intact"]), WORDS, st.just(()), st.booleans()),
+    st.tuples(st.sampled_from(["unlist", "forget", "kept"]), WORDS, st.just(()), st.booleans()),
+)
 
 
-def test_of_many_runs_the_last_are_kept_and_their_numbers_go_on(state):
-    numbers = [state.begin_run(NOW) for _ in range(150)]
-    assert numbers == list(range(1, 151))
-    assert state.select("select count(*), max(id) from run") == [(100, 150)]
+def take_step(state: State, what: str, name: NormalizedName, files: tuple[StoredFile, ...], *, forced: bool) -> None:
+    if what in {"unlist", "forget", "kept"}:
+        with state.transaction():
+            if what == "unlist":
+                state.unlist([name])
+            elif what == "forget":
+                state.forget(name)
+            else:
+                state.change("update project set outcome = 'gone' where name = ?", [(name,)])
+    else:
+        outcome = published(name, *files) if what == "published" else Outcome(name, what)  # type: ignore[arg-type]
+        record(state, outcome, forced=forced)
+
+
+@given(st.lists(STEPS, max_size=12))
+def test_the_totals_are_the_sums_over_all_projects_whatever_came_of_them(steps):
+    state = State(":memory:")
+    for what, name, files, forced in steps:
+        take_step(state, what, name, files, forced=forced)
+    [summed] = state.select(
+        "select count(nullif(page_digest, '')), coalesce(sum(file_count), 0), coalesce(sum(byte_count), 0),"
+        " count(*) filter (where outcome = 'gone' and page_digest <> ''),"
+        " count(*) filter (where verified_at is null and page_digest <> '') from project"
+    )
+    totals = state.totals()
+    assert (totals.projects, totals.files, totals.bytes, totals.kept, totals.unverified) == summed
+    state.close()
+
+
+def test_an_earlier_state_is_summed_up_by_the_run_that_opens_it_and_by_every_reader_before(state, path):
+    record(state, published(SIX, WHEEL, SDIST))
+    for leaving in ("trigger total_insert", "trigger total_update", "trigger total_delete", "table total"):
+        state.change(f"drop {leaving}", [()])
+    for leaving in ("index verified", "index size", "table missing"):
+        state.change(f"drop {leaving}", [()])
+    record_row = "insert into project select 'pip', 1, etag, '', 'p', '', 3, 30, outcome, '', 0, null, null, null,"
+    state.change(f"{record_row} null, '', 1 from project where name = 'six'", [()])
+    state.close()
+    for read_only in (True, False, True):
+        state = State(path, read_only=read_only)
+        assert state.totals() == Totals(projects=2, files=5, bytes=46, failing=0, doomed=0, unverified=2)
+        assert [name for name, *_ in state.largest(2)] == ["pip", "six"]
+        state.close()
+    state = State(path)
+    record(state, published(PIP, WHEEL))
+    assert (state.totals().files, state.totals().bytes) == (3, 23)
+    state.close()
+
+
+def test_no_count_goes_through_all_projects(state):
+    asked: list[str] = []
+    state._db.set_trace_callback(asked.append)
+    state.totals()
+    state.largest(10)
+    state.oldest_verification()
+    state._db.set_trace_callback(None)
+    assert len(asked) == 7
+    for query in asked:
+        plan = state.select(f"explain query plan {query}")
+        assert not [row for row in plan if row[-1] == "SCAN project"], query
+
+
+def test_the_largest_projects_come_first(state):
+    record(state, published(SIX, WHEEL))
+    record(state, published(PIP, WHEEL, SDIST))
+    record(state, published(IDNA))
+    assert state.largest(2) == [("pip", 2, 16), ("six", 1, 7)]
+
+
+def test_what_is_missing_counts_until_it_is_there_and_so_does_a_project_without_a_page(state):
+    record(state, published(SIX, WHEEL, status="partial", missing_files=2, missing_bytes=50))
+    record(state, failed(PIP))
+    assert (state.totals().missing, state.totals().missing_files, state.totals().missing_bytes) == (1, 2, 50)
+    record(state, failed(SIX))
+    assert (state.totals().missing, state.totals().missing_files) == (1, 2)
+    record(state, published(SIX, WHEEL, SDIST))
+    record(state, Outcome(PIP, "gone"))
+    assert (state.totals().missing, state.totals().missing_files, state.totals().missing_bytes) == (0, 0, 0)
+
+
+def test_the_oldest_verification_is_that_of_a_project_that_is_served(state):
+    assert state.oldest_verification() is None
+    record(state, published(SIX, WHEEL), NOW, forced=True)
+    record(state, published(PIP, WHEEL), NOW - 100, forced=True)
+    record(state, published(IDNA), NOW + 50, forced=True)
+    assert state.oldest_verification() == NOW - 100
+    record(state, published(PIP, page_digest=""), NOW - 100)
+    assert state.oldest_verification() == NOW
 
 
 # Durability, and readers
@@ -525,9 +614,9 @@ USES: dict[str, Callable[[State], object]] = {
     "greatest serial": lambda state: state.greatest_serial(),
     "totals": lambda state: state.totals(),
     "failing": lambda state: state.failing(1),
-    "begin run": lambda state: state.begin_run(NOW),
-    "end run": lambda state: state.end_run(1, NOW, 0, {}),
-    "last run": lambda state: state.last_run(),
+    "begin run": lambda state: begin_run(state, NOW),
+    "end run": lambda state: end_run(state, 1, NOW, 0, {}),
+    "last run": lambda state: past_runs(state),
 }
 
 
@@ -549,7 +638,7 @@ def test_a_failure_dated_by_a_clock_that_was_ahead_is_tried_again_no_later_than_
     record(state, failed(), now=NOW + 10 * 365 * 86400, tries=5)
     record(state, failed(PIP), now=NOW, tries=5)
     assert state.due(NOW) == {}
-    state.begin_run(NOW)
+    begin_run(state, NOW)
     assert set(state.due(NOW)) == {SIX}
 
 
@@ -557,6 +646,6 @@ def test_a_file_doomed_by_a_clock_that_was_ahead_has_its_grace_from_the_next_run
     with state.transaction():
         record_dropped = published(dropped=(WHEEL.path,))
         state.doom([record_dropped], NOW + 10 * 365 * 86400)
-    state.begin_run(NOW)
+    begin_run(state, NOW)
     assert state.doomed_before(NOW - 1) == []
     assert state.doomed_before(NOW) == [(WHEEL.path, SIX)]
