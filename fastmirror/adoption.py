@@ -147,25 +147,32 @@ def _read_stripe(
 
 
 def _read_project(storage: Storage, tree: Tree, name: NormalizedName, noted: int | None) -> Outcome | None:
-    """A project's row from its page, the JSON one before the HTML one; None if there is neither.
-
-    `noted` is its serial by another account, where the page says none.
-    """
+    """A project's row from its page; None if there is none. `noted` is its serial where the page says none."""
     json_body = storage.read(page_path(tree, name, PageFormat.JSON))
     html_body = storage.read(page_path(tree, name, PageFormat.HTML))
+    if json_body is None and html_body is None:
+        return None
+    page = parse_published(name, json_body, html_body)
+    return row_of(page, list(stored_files(storage, page)), json_body, html_body, noted)
+
+
+def parse_published(name: NormalizedName, json_body: bytes | None, html_body: bytes | None) -> Page:
+    """A published page, read: the JSON one before the HTML one. Raises PageError."""
     url = f"{_BASE}/{name}/"
     if json_body is not None:
-        page = simple.parse_json_page(json_body, name, url, accept_unhashed=False)
-    elif html_body is not None:
-        page = simple.parse_html_page(html_body, name, url, accept_unhashed=False)
-    else:
-        return None
-    files = list(_stored(storage, page))
+        return simple.parse_json_page(json_body, name, url, accept_unhashed=False)
+    return simple.parse_html_page(html_body or b"", name, url, accept_unhashed=False)
+
+
+def row_of(
+    page: Page, files: list[StoredFile], json_body: bytes | None, html_body: bytes | None, noted: int | None
+) -> Outcome:
+    """What a state is to say of a project whose pages another program, or another state, has made."""
     is_whole = len(files) == len(page.files) and not page.refused
     serial = page.serial if page.serial is not None else noted
     digest = xxhash.xxh3_128_hexdigest(b"\0".join(body for body in (json_body, html_body) if body is not None))
     return Outcome(
-        name,
+        page.name,
         "published",
         serial=serial if is_whole else None,  # what lacks a file is planned anew
         page_digest=digest,
@@ -177,7 +184,8 @@ def _read_project(storage: Storage, tree: Tree, name: NormalizedName, noted: int
     )
 
 
-def _stored(storage: Storage, page: Page) -> Iterator[StoredFile]:
+def stored_files(storage: Storage, page: Page) -> Iterator[StoredFile]:
+    """The files of a published page that are there, with the size that it states."""
     for file in page.files:
         path = unquote(urlsplit(file.url).path).lstrip("/")
         if not path.startswith("packages/") or ".." in path.split("/") or file.algorithm != "sha256":

@@ -1,7 +1,8 @@
-"""What runs have written and removed below ``web/``, for those who carry a mirror on: ``diff-file``.
+"""What runs have written and removed below ``web/``, for those who carry a mirror on: ``diff-file`` and ``export``.
 
-Noted in the state before it is done, so that nothing is lost with a run that is cut off: what is listed was
-written or removed since the last run that finished. Nothing is noted unless a ``diff-file`` is set.
+Noted in the state before it is done, so that nothing is lost with a run that is cut off. The list for a
+``diff-file`` begins anew with each run that finishes. The journal, begun by the first export, keeps for each
+path the number of the export that is to carry it next. Nothing is noted unless one of the two is wanted.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from fastmirror.errors import StorageError
+from fastmirror.errors import SettingsError, StorageError
 from fastmirror.packing import paths_of, unpack_files
+from fastmirror.schema import JOURNAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,20 +23,53 @@ if TYPE_CHECKING:
     from fastmirror.storage import Storage
 
 _NOTE = "insert or replace into change values (?, ?)"
+_ENTER = "insert or replace into journal values (?, ?)"
+_EXPORTS_KEPT = 100  # an export may go back to so many before it
 _DEFAULT_NAME = "mirrored-files"
 _AT_ONCE = 10_000
 
 
 def note_written(state: State, paths: Iterable[str]) -> None:
     """These have been put below ``web/``, or are about to be; within a transaction."""
-    if state.keeps_changes:
-        state.change(_NOTE, [(path, 0) for path in paths])
+    if state.notes.are_wanted:
+        _note(state, list(paths), removed=0)
 
 
 def note_removed(state: State, paths: Iterable[str]) -> None:
     """These are about to go from below ``web/``; within a transaction."""
-    if state.keeps_changes:
-        state.change(_NOTE, [(path, 1) for path in paths])
+    if state.notes.are_wanted:
+        _note(state, list(paths), removed=1)
+
+
+def _note(state: State, paths: Sequence[str], *, removed: int) -> None:
+    if state.notes.diff:
+        state.change(_NOTE, [(path, removed) for path in paths])
+    if state.notes.export is not None:
+        state.change(_ENTER, [(path, state.notes.export) for path in paths])
+
+
+def next_export(state: State) -> int | None:
+    """The number that the next export will have; None if there was none yet, and no journal is kept."""
+    number = state.get("next_export")
+    return int(number) if number else None
+
+
+def begin_journal(state: State, number: int) -> None:
+    """What changes from now on is for the export of this number; within a transaction."""
+    state.change(JOURNAL, [()])
+    state.change("delete from journal where number <= ?", [(number - _EXPORTS_KEPT,)])
+    state.put({"next_export": str(number)})
+    state.notes = state.notes._replace(export=number)
+
+
+def changed_since(state: State, export: int) -> list[str]:
+    """Paths below ``web/`` of what was written or removed after this export. Raises SettingsError if none can say."""
+    upcoming = next_export(state)
+    if upcoming is None or not max(0, upcoming - _EXPORTS_KEPT) < export < upcoming:
+        raise SettingsError(
+            f"--since {export}: nothing is known of such an export (hint: without --since, all is exported)"
+        )
+    return [path for (path,) in state.select("select path from journal where number > ? order by path", (export,))]
 
 
 def at_rest(storage: Storage, paths: Iterable[str]) -> Iterator[str]:
@@ -44,7 +79,7 @@ def at_rest(storage: Storage, paths: Iterable[str]) -> Iterator[str]:
 
 def note_group(state: State, storage: Storage, outcomes: Sequence[Outcome]) -> None:
     """These projects' files are in place, and their pages are about to be; within a transaction."""
-    if not state.keeps_changes:
+    if not state.notes.are_wanted:
         return
     known = state.known([outcome.name for outcome in outcomes])
     for outcome in outcomes:

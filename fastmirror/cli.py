@@ -6,7 +6,7 @@ import sys
 from typing import NoReturn
 
 from fastmirror import logs
-from fastmirror.upkeep import app
+from fastmirror.airgap import app
 
 
 def main() -> NoReturn:

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from fastmirror.adoption import open_state
+from fastmirror.changes import next_export
 from fastmirror.errors import Interrupted, StorageError, is_storage_failure
 from fastmirror.execution import Execution
 from fastmirror.hidden import holds_hidden
 from fastmirror.pages import Context
 from fastmirror.removal import free_disputed
 from fastmirror.rootindex import write_root_index
+from fastmirror.schema import Notes
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.shadowmire import move_below_web
 from fastmirror.simple import RENDERER_VERSION
@@ -54,7 +56,7 @@ def open_parts(settings: Settings, lock: int, *, writes: bool = True) -> Parts:
         storage.open_desk()
     path = state_path(directory)
     state = open_state(path) if writes else State(path, read_only=True)
-    state.keeps_changes = settings.run.diff_file is not None
+    state.notes = Notes(settings.run.diff_file is not None, next_export(state))
     tree = settle_tree(settings, state, storage)
     clean = state.get("clean") == "1" or (writes and _is_new(state, storage))
     return Parts(settings, storage, state, tree, clean, fingerprint(settings, RENDERER_VERSION), lock)

@@ -49,6 +49,10 @@ create table run (
     id integer primary key, started real not null, finished real, exit_status integer, summary text
 );
 """
+# Made by the first export: which export is to carry what was written or removed below web/.
+JOURNAL = """
+create table if not exists journal (path text primary key, number integer not null) without rowid
+"""
 
 HELD_BACK = """
 create table held_back (project text primary key, due real not null) without rowid;  -- files, by filters, until then
@@ -170,6 +174,18 @@ def project_row(outcome: Outcome, job: RecordedJob, now: float, check_id: int) -
         "wanted_by": "name" if job.wanted else "",
         "listed": int(bool(outcome.page_digest) and not outcome.hidden),
     }
+
+
+class Notes(NamedTuple):
+    """For whom it is noted what is written and removed."""
+
+    diff: bool = False  # for a diff-file
+    export: int | None = None  # for the export of this number; None: there never was one
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether anything is noted at all."""
+        return self.diff or self.export is not None
 
 
 class Totals(NamedTuple):

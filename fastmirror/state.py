@@ -28,6 +28,7 @@ from fastmirror.schema import (
     SUMMING,
     SUMS,
     FailingProject,
+    Notes,
     RecordedJob,
     Totals,
     project_row,
@@ -63,7 +64,7 @@ class State:
 
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         self._path = path
-        self.keeps_changes = False  # whether what is written and removed is noted for a diff-file
+        self.notes = Notes()
         with _translated(path):
             if read_only:
                 self._db = sqlite3.connect(_read_only(path), uri=True, isolation_level=None)

@@ -52,7 +52,7 @@ def find_unowned(state: State, storage: Storage, tree: Tree, spared_since: float
     owned, torn = _owned(state, spared_since)
     held = {name for name, _ in state.every_serial()}
     links: list[tuple[str, int]] = []
-    pages = [(path, size) for path, size in _pages(storage.web, links) if not _is_held(_owner(path, tree), held)]
+    pages = [(path, size) for path, size in _pages(storage.web, links) if not _is_held(owner(path, tree), held)]
     files: list[tuple[str, int]] = []
     if not torn:
         by_part: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
@@ -94,7 +94,7 @@ def _pages(web: str, links: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:
                 yield path, size
 
 
-def _owner(path: str, tree: Tree) -> str:
+def owner(path: str, tree: Tree) -> str:
     """The project whose page or document this is; "" if it is none of a project's."""
     part, *rest = path.split("/")
     if part == "json":

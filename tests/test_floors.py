@@ -28,8 +28,8 @@ _STOREYS = (
     "packing schema state descriptors web storage hidden comparison versions legacy_names lock nginx serving upstream",
     "patience lanes sink sources bodies wheel fetcher pages gathering reading checking project worker processes pool",
     "history tree shadowmire adoption changes publisher rootindex sweep discovery removal unowned execution run",
-    "mirror verify deletion inquiry doctor",
-    "reports metrics telling configuration interval face commands upkeep cli __main__",
+    "mirror verify deletion inquiry doctor signing bundle exporting importing",
+    "reports metrics telling configuration interval face commands upkeep airgap cli __main__",
 )
 FLOORS = tuple(" ".join(_STOREYS).split())
 
@@ -44,22 +44,22 @@ DOORS = {
     "requests": {"transport.session"},
     "urllib3": {"transport.session"},
     "sqlite3": {"state", "shadowmire"},
-    "typer": {"face", "commands", "upkeep"},
+    "typer": {"face", "commands", "upkeep", "airgap"},
     "tqdm": {"progress"},
     "concurrent_log_handler": {"logs"},
     "multiprocessing": {"processes", "pool"},
-    "subprocess": set(),
+    "subprocess": {"signing"},
     "prometheus_client": {"metrics"},
     "starlette": {"serving"},
     "uvicorn": {"serving"},
-    "orjson": {"simple", "packing", "history", "upstream", "reports"},
+    "orjson": {"simple", "packing", "history", "upstream", "reports", "bundle"},
     "configparser": {"ini", "settings"},
     "ctypes": {"storage"},
     "pickle": {"channel"},
 }
 
 # What only the command line may do.
-FACE = {"face", "commands", "upkeep", "cli", "__main__"}
+FACE = {"face", "commands", "upkeep", "airgap", "cli", "__main__"}
 FACE_CALLS = {"print", "exit", "quit", "sys.exit"}
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
 

@@ -10,7 +10,7 @@ from fastmirror.changes import note_removed, note_written, write_diff
 from fastmirror.model import Outcome, StagedPage
 from fastmirror.names import NormalizedName
 from fastmirror.publisher import Done, Publisher
-from fastmirror.schema import RecordedJob
+from fastmirror.schema import Notes, RecordedJob
 from fastmirror.settings import RunSettings
 from fastmirror.state import State
 from fastmirror.storage import Storage
@@ -44,7 +44,7 @@ def storage(tmp_path: Path) -> Iterator[WatchedStorage]:
 @pytest.fixture
 def state(storage: WatchedStorage) -> Iterator[State]:
     state = State(f"{storage.own}/state.sqlite")
-    state.keeps_changes = True
+    state.notes = Notes(diff=True)
     yield state
     state.close()
 
@@ -87,7 +87,7 @@ def test_long_lists_are_written_whole_in_order_and_once(tmp_path: Path, storage:
 
 
 def test_nothing_is_noted_where_no_list_is_asked_for(storage: WatchedStorage, state: State) -> None:
-    state.keeps_changes = False
+    state.notes = Notes()
     with state.transaction():
         note_written(state, ["packages/a"])
         note_removed(state, ["packages/b"])

@@ -1,0 +1,328 @@
+"""export and import: a mirror is carried to where no network is, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastmirror.errors import UpstreamError
+from fastmirror.importing import import_bundle
+from fastmirror.settings_file import parse_settings
+from tests.conftest import Mirror, Result
+from tests.processes import until
+from tests.published import at_rest, page_file, problems, root, spoil, stamps, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.fakes.index import FakeIndex
+
+METADATA = b"Metadata-Version: 2.1\n"
+LAYOUTS = {
+    "hashed": {"layout": "hashed", "json": "true"},
+    "flat": {"layout": "flat", "json": "true"},
+    "flat, with versions": {"layout": "flat", "keep_index_versions": "2"},
+    "flat, with hash-index": {"layout": "flat", "hash-index": "true"},
+}
+
+
+@pytest.fixture
+def near(mirror: Mirror, index: FakeIndex) -> Mirror:
+    """A mirror of three projects, with a network."""
+    for name in ("six", "idna", "attrs"):
+        index.add_file(name, f"{name}-1.0-py3-none-any.whl", metadata=METADATA)
+    mirror.settings["delete-grace"] = "0"
+    assert mirror.run().status == 0
+    return mirror
+
+
+@pytest.fixture
+def far(tmp_path: Path, mirror: Mirror) -> Iterator[Mirror]:
+    """Where it is carried to; nothing there yet, and no upstream."""
+    home = tmp_path / "far"
+    home.mkdir()
+    far = Mirror(home, "http://127.0.0.1:1")
+    far.settings = mirror.settings
+    yield far
+    far.close()
+
+
+def export(near: Mirror, name: str = "bundle", *arguments: str) -> Path:
+    """A bundle beside the mirror."""
+    bundle = near.home / name
+    result = near.run(str(bundle), *arguments, command="export")
+    succeed(result)
+    return bundle
+
+
+def apply(far: Mirror, bundle: Path, *arguments: str) -> Result:
+    return far.run(str(bundle), *arguments, command="import")
+
+
+def contents(mirror: Mirror) -> dict[str, tuple[bytes | str, int]]:
+    """Everything below web/: bytes or link, and of files their times."""
+    found: dict[str, tuple[bytes | str, int]] = {}
+    for path in mirror.web.rglob("*"):
+        name = path.relative_to(mirror.web).as_posix()
+        if name.startswith("status"):
+            continue
+        if path.is_symlink():
+            found[name] = os.readlink(path), 0
+        elif path.is_file():
+            found[name] = path.read_bytes(), path.stat().st_mtime_ns if name.startswith("packages/") else 0
+    return found
+
+
+def change(index: FakeIndex) -> None:
+    """Something of every kind: new, other, yanked, dropped, removed, quarantined."""
+    index.add_file("new", "new-1.0-py3-none-any.whl", metadata=METADATA)
+    index.add_file("six", "six-2.0.tar.gz")
+    index.set_yanked("six", "six-1.0-py3-none-any.whl", "broken")
+    index.remove_project("attrs")
+    index.quarantine("idna")
+
+
+@pytest.mark.parametrize("settings", LAYOUTS.values(), ids=LAYOUTS)
+def test_the_trees_are_equal_after_everything_and_after_what_changed(
+    mirror: Mirror, index: FakeIndex, far: Mirror, settings: dict[str, str]
+):
+    mirror.settings |= settings
+    for name in ("six", "idna", "attrs"):
+        index.add_file(name, f"{name}-1.0-py3-none-any.whl", metadata=METADATA)
+    mirror.settings["delete-grace"] = "0"
+    mirror.run()
+    succeed(apply(far, export(mirror, "all")))
+    assert contents(far) == contents(mirror)
+    change(index)
+    assert mirror.run().status == 0
+    bundle = export(mirror, "changes", "--since", "1")
+    succeed(apply(far, bundle))
+    assert contents(far) == contents(mirror)
+    carried = (bundle / "manifest").read_text()
+    assert "six-2.0.tar.gz" in carried
+    assert 'six-1.0-py3-none-any.whl",' not in carried  # it is there already
+
+
+def test_the_far_side_is_a_mirror_of_its_own(near: Mirror, far: Mirror):
+    apply(far, export(near))
+    assert problems(far, None) == []
+    assert far.status()["complete"] is True
+    assert far.status()["files"] == near.status()["files"] == 3
+    spoil(at_rest(far, "six-1.0-py3-none-any.whl"))
+    assert "six-1.0-py3-none-any.whl" in far.run("--dry-run", command="verify").stdout
+
+
+def test_a_chain_of_bundles_may_be_named_by_the_last_one(near: Mirror, index: FakeIndex, far: Mirror):
+    first = export(near, "1")
+    index.add_file("six", "six-2.0.tar.gz")
+    near.run()
+    second = export(near, "2", "--since", str(first))
+    index.add_file("six", "six-3.0.tar.gz")
+    near.run()
+    third = export(near, "3", "--since", str(second))
+    assert {"six-3.0.tar.gz"} == {name for name in ("six-2.0.tar.gz", "six-3.0.tar.gz") if carries(third, name)}
+    assert not carries(second, "six-3.0.tar.gz")
+
+
+def carries(bundle: Path, filename: str) -> bool:
+    return f'/{filename}"' in (bundle / "manifest").read_text()
+
+
+def test_a_bundle_that_is_not_the_next_one_is_refused_and_says_which_is_missing(
+    near: Mirror, index: FakeIndex, far: Mirror
+):
+    apply(far, export(near, "1"))
+    for number in ("2", "3"):
+        index.add_file("six", f"six-{number}.0.tar.gz")
+        near.run()
+        export(near, number, "--since", str(int(number) - 1))
+    before = stamps(far.web)
+    result = apply(far, near.home / "3")
+    assert result.status == 5
+    assert "number 3 follows number 2, and here is number 1" in result.stderr
+    assert stamps(far.web) == before
+
+
+def test_a_bundle_of_everything_takes_the_place_of_what_is_there(near: Mirror, index: FakeIndex, far: Mirror):
+    apply(far, export(near, "1"))
+    change(index)
+    near.run()
+    succeed(apply(far, export(near, "all")))
+    assert contents(far) == contents(near)
+
+
+@pytest.mark.parametrize("harm", ["cut", "altered", "missing"])
+def test_a_bundle_with_one_bad_file_is_refused_with_its_name_and_nothing_changes(
+    near: Mirror, index: FakeIndex, far: Mirror, harm: str
+):
+    apply(far, export(near, "1"))
+    change(index)
+    near.run()
+    bundle = export(near, "2", "--since", "1")
+    before = stamps(far.web)
+    settings = parse_settings(None, overrides={"directory": str(far.directory), "min-free": "0"})
+    for path in sorted(path for path in bundle.rglob("*") if path.is_file() and path.stat().st_size):
+        kept = path.read_bytes()
+        if harm == "cut":
+            path.write_bytes(kept[:-1])
+        elif harm == "altered":
+            spoil(path)
+        else:
+            path.unlink()
+        with pytest.raises(UpstreamError, match=path.name):
+            import_bundle(settings, str(bundle), None)
+        assert stamps(far.web) == before
+        path.write_bytes(kept)
+    succeed(apply(far, bundle))
+    assert contents(far) == contents(near)
+
+
+def test_a_page_without_one_of_its_files_is_not_published(near: Mirror, far: Mirror):
+    bundle = export(near)
+    lines = (bundle / "manifest").read_bytes().splitlines(keepends=True)
+    lines = [line for line in lines if b'six-1.0-py3-none-any.whl"' not in line]
+    end = {"entries": len(lines) - 2, "sha256": hashlib.sha256(b"".join(lines[:-1])).hexdigest()}
+    (bundle / "manifest").write_bytes(b"".join(lines[:-1]) + json.dumps(end).encode() + b"\n")
+    result = apply(far, bundle)
+    assert result.status == 5
+    assert "the page of six names a file that is not here: six-1.0-py3-none-any.whl" in result.stderr
+    assert not page_file(far, "six").exists()
+
+
+def test_an_export_that_was_cut_off_is_no_bundle_and_can_be_done_again(near: Mirror, index: FakeIndex, far: Mirror):
+    index.add_file("large", "large-1.0.tar.gz", content=b"large" * 8_000_000)
+    near.run()
+    bundle = near.home / "bundle"
+    process = near.start(str(bundle), command="export")
+    until(lambda: list(bundle.glob("objects/*/*.new")), "the large file is being copied")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    result = apply(far, bundle)
+    assert (result.status, "not finished" in result.stderr) == (5, True)
+    succeed(apply(far, export(near)))
+    assert contents(far) == contents(near)
+
+
+def test_what_a_killed_export_was_to_carry_is_carried_by_the_next(near: Mirror, index: FakeIndex, far: Mirror):
+    apply(far, export(near, "1"))
+    index.add_file("large", "large-1.0.tar.gz", content=b"large" * 8_000_000)
+    near.run()
+    process = near.start(str(near.home / "2"), "--since", "1", command="export")
+    until(lambda: list((near.home / "2").glob("objects/*/*.new")), "the large file is being copied")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    index.add_file("six", "six-2.0.tar.gz")
+    near.run()
+    succeed(apply(far, export(near, "2", "--since", "1")))
+    assert contents(far) == contents(near)
+
+
+def test_an_import_killed_among_its_files_shows_whole_pages_and_can_be_done_again(
+    near: Mirror, index: FakeIndex, far: Mirror
+):
+    apply(far, export(near, "1"))
+    index.fill(40, files=2)
+    index.remove_project("attrs")
+    near.run()
+    bundle = export(near, "2", "--since", "1")
+    before = {at.name for at in (far.web / "packages").rglob("*") if at.is_file()}
+    process = far.start(str(bundle), command="import")
+    until(
+        lambda: len([at for at in (far.web / "packages").rglob("*") if at.is_file()]) > len(before),
+        "a file has its place",
+    )
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert problems(far, None, settled=False, leftovers=True) == []
+    succeed(apply(far, bundle))
+    assert contents(far) == contents(near)
+
+
+def test_damage_at_rest_is_not_exported(near: Mirror):
+    spoil(at_rest(near, "six-1.0-py3-none-any.whl"))
+    result = near.run(str(near.home / "bundle"), command="export")
+    assert result.status == 1
+    assert "six-1.0-py3-none-any.whl" in result.stderr
+    assert not (near.home / "bundle/manifest").exists()
+
+
+def test_a_bundle_of_another_mirror_or_layout_is_refused(near: Mirror, far: Mirror, tmp_path: Path, index: FakeIndex):
+    other = Mirror(tmp_path / "other", index.url)
+    other.home.mkdir()
+    other.settings = {**near.settings, "layout": "flat"}
+    other.run()
+    bundle = export(other)
+    apply(far, export(near))
+    before = stamps(far.web)
+    result = apply(far, bundle)
+    assert (result.status, "layout = flat" in result.stderr) == (2, True)
+    assert stamps(far.web) == before
+    same = Mirror(tmp_path / "same", index.url)
+    same.home.mkdir()
+    same.settings = near.settings
+    same.run()
+    result = apply(far, export(same))
+    assert (result.status, "another mirror" in result.stderr) == (5, True)
+    assert stamps(far.web) == before
+
+
+def test_a_copy_of_the_whole_mirror_goes_on_with_bundles(near: Mirror, index: FakeIndex, far: Mirror):
+    export(near, "1")
+    shutil.copytree(near.directory, far.directory, symlinks=True)
+    index.add_file("six", "six-2.0.tar.gz")
+    near.run()
+    succeed(apply(far, export(near, "2", "--since", "1")))
+    assert contents(far) == contents(near)
+    assert set(root(far)["projects"]) == {"six", "idna", "attrs"}
+
+
+@pytest.mark.parametrize("since", ["0", "2", "99", "no-such-directory"])
+def test_a_bundle_that_never_was_cannot_be_gone_on_from(near: Mirror, since: str):
+    export(near, "1")
+    result = near.run(str(near.home / "2"), "--since", since, command="export")
+    assert result.status == 2
+    assert "--since" in result.stderr
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Callable[[str], tuple[Path, Path]]:
+    """Makes a key, and the file that allows it as a signer."""
+
+    def make(name: str) -> tuple[Path, Path]:
+        key, allowed = tmp_path / name, tmp_path / f"{name}.allowed"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        public = " ".join((tmp_path / f"{name}.pub").read_text().split()[:2])
+        allowed.write_text(f'{name}@example.org namespaces="fastmirror" {public}\n')
+        return key, allowed
+
+    return make
+
+
+def test_only_what_an_allowed_signer_has_signed_is_imported(
+    near: Mirror, far: Mirror, keys: Callable[[str], tuple[Path, Path]]
+):
+    key, allowed = keys("ours")
+    _, others = keys("theirs")
+    signed, unsigned = export(near, "1", "--sign-key", str(key)), export(near, "2")
+    for bundle, by in ((signed, others), (unsigned, allowed)):
+        result = apply(far, bundle, "--allowed-signers", str(by))
+        assert (result.status, "not signed by any of" in result.stderr) == (5, True)
+    spoil(signed / "manifest")
+    assert apply(far, signed, "--allowed-signers", str(allowed)).status == 5
+    spoil(signed / "manifest")  # the same bit turns back
+    result = apply(far, signed, "--allowed-signers", str(allowed))
+    succeed(result)
+    assert "signed by ours@example.org" in result.stdout
+
+
+def test_a_key_that_cannot_sign_is_named(near: Mirror):
+    result = near.run(str(near.home / "1"), "--sign-key", "/nonexistent/key", command="export")
+    assert (result.status, "/nonexistent/key" in result.stderr) == (2, True)
