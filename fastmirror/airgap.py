@@ -73,9 +73,11 @@ def import_(
     """Apply a bundle that `export` wrote, once all of it is checked."""
     settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
     from fastmirror.importing import import_bundle
+    from fastmirror.telling import tell
 
     with at_work(context, settings):
         done = import_bundle(settings, os.path.abspath(bundle), allowed_signers)
+        tell(settings)
     signed = f", signed by {clean(done.signer)}" if done.signer else ""
     changed = f"{done.projects:,} projects changed, {done.written:,} paths, {human_bytes(done.bytes)}"
     show(f"bundle {done.number}{signed}: {changed}, {done.removed:,} removed")
