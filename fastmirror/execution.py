@@ -165,14 +165,15 @@ class Execution:
             self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(is_bad))
         if self._terms.dry_run:
             return
-        if is_bad:
+        if is_bad or outcome.status == "stale":
             _LOG.info("%s: %s: %s", outcome.name, outcome.status, outcome.reason)
-            if not outcome.disputed:  # which may be mended in this run
-                self._stop_on_error(outcome)
+        if is_bad and not outcome.disputed:  # which may be mended in this run
+            self._stop_on_error(outcome)
         self.dialect = self.dialect or outcome.dialect
         if outcome.disputed:
             self._disputed[outcome.name] = outcome.disputed
-        tries = job.known.tries if job.known else 0
+        # A new serial may mend what failed before it.
+        tries = job.known.tries if job.known and job.known.expected == job.serial else 0
         by_command = self._terms.chosen.by_command
         done = Done(outcome, RecordedJob(by_command, job.force or job.check, tries, job.serial))
         if outcome.status in {"gone", "denied"}:

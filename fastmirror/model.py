@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 Status = Literal[
     "published",  # the page now stands for what upstream lists
     "unchanged",  # upstream's page is the one that is published
+    "stale",  # upstream's page is the one that is published, and has been older than the root index says for long
     "partial",  # published without some file that could not be had
     "skipped",  # filters leave nothing of it, and nothing of it was published
     "gone",  # upstream answers 404
@@ -83,6 +84,7 @@ class Known(NamedTuple):
     files: bytes  # packed StoredFiles, see packing.pack_files
     outcome: str  # the last Status
     tries: int  # failures in a row
+    expected: int | None = None  # the serial that a project with failures is to reach
 
 
 class Damage(NamedTuple):

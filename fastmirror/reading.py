@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastmirror.storage import Storage
 
 _STALE_WAITS_S = (1.0, 2.0, 4.0)
+_BELIEVED_TRIES = 9  # as failures are spaced, more than a day
 # A page of fewer bytes is light whatever is in it.
 _LIGHT_BYTES = 64 << 10
 # A heavier page is read again when its files are there.
@@ -261,11 +262,15 @@ class PageReader:
         reason = _staleness(reading.page, self._job.serial)
         if not reason:
             return False
+        is_news = known is None or _is_news(reading, known)
+        if known is not None and not is_news and not self._job.sweep and _is_believed(known, self._job.serial):
+            self._answer(Outcome(self._job.name, "stale", reason))
+            return True
         if self._stale_tries < len(_STALE_WAITS_S) and not self._job.sweep:
             self._lanes.after(_STALE_WAITS_S[self._stale_tries], lambda: self._guarded(self._ask))
             self._stale_tries += 1
             return True
-        if known is not None and not _is_news(reading, known):
+        if not is_news:
             raise PageError(reason)
         return False
 
@@ -309,6 +314,11 @@ def _is_news(reading: Reading, known: Known) -> bool:
     """Whether a page is newer than what is held, or another under the same serial: an index may count wrongly."""
     serial, held = reading.page.serial or 0, known.serial or -1
     return serial > held or (serial == held and reading.source.digest() != known.upstream_digest)
+
+
+def _is_believed(known: Known, expected: int | None) -> bool:
+    """Whether a page that is published has stayed older than this serial for so long that nothing newer may exist."""
+    return bool(known.page_digest) and known.tries >= _BELIEVED_TRIES and known.expected == expected
 
 
 def _document_staleness(reading: Reading) -> str:

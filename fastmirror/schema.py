@@ -116,10 +116,15 @@ _RECORD_UNCHANGED = """
 update project set serial = coalesce(:serial, serial), etag = :etag, outcome = 'published', reason = '', tries = 0,
     next_try = null, expected = null, wanted_by = max(wanted_by, :wanted_by) where name = :name
 """
+_RECORD_STALE = """
+update project set outcome = 'stale', reason = :reason, tries = :tries, next_try = :next_try, expected = :expected,
+    wanted_by = max(wanted_by, :wanted_by) where name = :name
+"""
 RECORD_WITHOUT_PAGE = {
     "failed": _RECORD_FAILURE,
     "damaged": _RECORD_FAILURE,
     "unchanged": _RECORD_UNCHANGED,
+    "stale": _RECORD_STALE,
     "intact": _RECORD_INTACT,
 }
 DOOM = """
@@ -135,7 +140,8 @@ HIDE = "insert or replace into hidden (path, project, place) values (?, ?, 'web'
 # Files that filters hold back come due without a word from upstream: then its page counts as one not seen yet.
 KNOWN = """
 select name, serial, case when due <= now() then '' else etag end,
-    case when due <= now() then '' else upstream_digest end, page_digest, settings_digest, files, outcome, tries
+    case when due <= now() then '' else upstream_digest end, page_digest, settings_digest, files, outcome,
+    tries, expected
 from project left join stored on stored.project = name left join held_back on held_back.project = name
 where name in ({})
 """

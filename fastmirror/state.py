@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 
-_FAILING = "from project where next_try is not null and outcome <> 'gone'"
+_FAILING = "from project where next_try is not null and outcome not in ('gone', 'stale')"
 
 
 @contextmanager
@@ -130,8 +130,8 @@ class State:
         with _translated(self._path):
             rows = self._db.execute(KNOWN.format(",".join("?" * len(names))), names)
             return {
-                NormalizedName(name): Known(serial, etag, upstream, page, settings, files or b"", outcome, tries)
-                for name, serial, etag, upstream, page, settings, files, outcome, tries in rows
+                NormalizedName(name): Known(serial, etag, upstream, page, settings, files or b"", *last)
+                for name, serial, etag, upstream, page, settings, files, *last in rows
             }
 
     def select(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from heapq import heappush, heapreplace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+from fastmirror.model import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,8 +135,7 @@ class Counts:
     """What a run has done so far."""
 
     def __init__(self) -> None:
-        statuses = ("published", "unchanged", "skipped", "partial", "gone", "denied", "failed", "intact", "damaged")
-        self.by_status = dict.fromkeys(statuses, 0)
+        self.by_status = dict.fromkeys(get_args(Status), 0)
         self.planned = 0
         self.answered = 0
         self.removed = 0
@@ -190,7 +191,7 @@ class Counts:
         told = list(self.failures.items())[:FAILURES_TOLD]
         return Summary(
             updated=self.by_status["published"],
-            unchanged=self.by_status["unchanged"] + self.by_status["skipped"],
+            unchanged=sum(self.by_status[status] for status in ("unchanged", "skipped", "stale")),
             removed=self.removed,
             partial=self.by_status["partial"],
             failed=self.by_status["failed"] + self.by_status["damaged"],

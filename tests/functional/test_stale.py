@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -97,6 +99,44 @@ def test_a_page_that_never_gets_the_serial_of_the_root_index_is_published_when_i
     assert mirror.failures() == {"six": f"stale page: serial {held}, expected {held + 1}"}
     assert filenames(mirror, "six") == ["six-1.0.tar.gz", "six-2.0.tar.gz"]
     assert root(mirror) == {"serial": held + 1, "projects": {"six": held}}
+    index.clear_faults()
+    succeed(mirror.run())
+    assert problems(mirror, index) == []
+
+
+def change_state(mirror: Mirror, statement: str) -> None:
+    with closing(sqlite3.connect(mirror.directory / ".fastmirror/state.sqlite", isolation_level=None)) as state:
+        assert state.execute(statement).rowcount > 0
+
+
+@pytest.mark.case(19)
+def test_a_page_that_was_stale_for_more_than_a_day_is_believed_until_there_is_another_serial(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    index.add_file("six", "six-1.0.tar.gz")
+    succeed(mirror.run())
+    index.add_file("six", "six-2.0.tar.gz")
+    index.fault("/simple/six/", faults.stale())
+    assert mirror.run().status == 1
+    change_state(mirror, "update project set tries = 9")  # as after so many tries, less and less often
+    succeed(mirror.run("--retry-failed"))
+    assert mirror.failures() == {}
+    assert filenames(mirror, "six") == ["six-1.0.tar.gz"]
+    index.clear_requests()
+    succeed(mirror.run())
+    assert index.paths("/simple/six/") == []
+    index.clear_faults()
+    succeed(mirror.run("--retry-failed"))
+    assert problems(mirror, index) == []
+
+
+def test_a_new_serial_begins_the_tries_of_a_failed_project_anew(mirror: Mirror, index: FakeIndex) -> None:
+    index.add_file("six", "six-1.0.tar.gz")
+    index.fault("/simple/six/", faults.status(403))
+    assert mirror.run().status == 1
+    change_state(mirror, "update project set tries = 20")
+    index.touch("six")
+    assert mirror.run().status == 1
     index.clear_faults()
     succeed(mirror.run())
     assert problems(mirror, index) == []

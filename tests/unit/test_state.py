@@ -108,7 +108,7 @@ def test_a_partial_project_is_published_and_tried_again(state):
 
 def test_a_failed_new_project_is_not_listed_and_is_tried_again(state):
     record(state, failed(), expected=6)
-    assert known(state) == Known(None, "", "", "", "", b"", "failed", 1)
+    assert known(state) == Known(None, "", "", "", "", b"", "failed", 1, 6)
     assert list(state.listed()) == []
     assert dict(state.every_serial()) == {SIX: None}
     assert state.due(NOW) == {SIX: 6}
@@ -141,7 +141,7 @@ def test_a_failed_project_keeps_all_that_was_published(state):
     record(state, published(SIX, WHEEL))
     before = known(state)
     record(state, failed(), expected=6)
-    assert known(state) == before._replace(outcome="failed", tries=1)
+    assert known(state) == before._replace(outcome="failed", tries=1, expected=6)
     assert list(state.listed()) == [(SIX, 5)]
     assert state.totals() == Totals(projects=1, files=1, bytes=7, failing=1, doomed=0, unverified=1)
 
