@@ -25,6 +25,7 @@ from fastmirror.upstream import (
     root_request,
     save_root,
 )
+from fastmirror.weight import index_weight
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -41,6 +42,7 @@ _LOG = logging.getLogger(__name__)
 ASKED_ONE_BY_ONE = 500
 _TRIES = 4
 _BACKOFF_S = 1.0
+_LIGHT_BYTES = 1 << 20  # of a root index that is not worth weighing
 # What never had a page, or has none upstream any more, has no shape to change.
 _SHAPES = """
 select name, serial, settings_digest from project
@@ -114,6 +116,7 @@ class Discovery:
         """`base` is the digest of what shapes every page, `own` the directory that is ours."""
         self._master = settings.upstream.master
         self._root_limit = settings.upstream.limits.root_index
+        self._root_memory = settings.upstream.limits.root_memory
         self._sweep = settings.run.sweep
         self._state = state
         self._session = session
@@ -144,6 +147,11 @@ class Discovery:
         if dialect is None:
             kind = reply.headers.get("content-type", "")
             raise UpstreamError(f"root index is not in this upstream's format: {kind!r:.80}, expected {settled}")
+        weight = index_weight(reply.body, html=dialect is Dialect.HTML)
+        if len(reply.body) > _LIGHT_BYTES and weight > self._root_memory:
+            raise UpstreamError(
+                f"root index takes more memory than allowed ({self._root_memory} bytes, hint: max-root-memory)"
+            )
         digest = xxhash.xxh3_128_hexdigest(reply.body)
         return Root(reply, dialect, digest, is_new=digest != applied.get("root_digest"))
 

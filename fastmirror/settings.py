@@ -20,6 +20,7 @@ class BodyLimits:
 
     root_index: int
     page: int
+    root_memory: int  # that a root index may take in a run, as estimated before it is parsed
     page_memory: int  # that one page may take in a worker, as estimated before it is parsed
     metadata: int  # of a core metadata file
     unsized_file: int  # of a file whose size upstream does not state; any other is held to its size

@@ -76,13 +76,13 @@ def _words(text: str) -> frozenset[str]:
 
 
 _SUPPORTED = _words("""
-    allow-non-https ca-bundle cleanup compare-method core-metadata delete-grace diff-append-epoch diff-file
-    digest_name directory download-mirror download-mirror-no-fallback durability file-hosts file-transfers
-    global-timeout hash-index index-transfers json keep-index-versions keep_index_versions layout log-config
-    log-keep log-max-size master max-file-size max-metadata-size max-page-memory max-page-size max-rate max-removals
-    max-removed-files max-root-size metrics-file min-free netrc processes proxy release-files removed-projects
-    report-file root_uri simple-format staging stop-on-error storage-backend storage-filesystem-manage-permissions
-    sweep timeout transport unhashed verifiers workers
+    allow-non-https ca-bundle cleanup compare-method core-metadata delete-grace diff-append-epoch diff-file digest_name
+    directory download-mirror download-mirror-no-fallback durability file-hosts file-transfers global-timeout hash-index
+    index-transfers json keep-index-versions keep_index_versions layout log-config log-keep log-max-size master
+    max-file-size max-metadata-size max-page-memory max-page-size max-rate max-removals max-removed-files
+    max-root-memory max-root-size metrics-file min-free netrc processes proxy release-files removed-projects report-file
+    root_uri simple-format staging stop-on-error storage-backend storage-filesystem-manage-permissions sweep timeout
+    transport unhashed verifiers workers
 """)
 # Keys of bandersnatch's that are not needed here: what failed or is gone never holds up anything else.
 _NEEDLESS = _words("api-method cleanup_todo delete_missing_packages delete-packages packages")

@@ -63,6 +63,7 @@ def read_upstream(config: ini.Ini, environment: Mapping[str, str], warnings: lis
         limits=BodyLimits(
             root_index=config.read("mirror", "max-root-size", _limit, 512 << 20),
             page=config.read("mirror", "max-page-size", _limit, 256 << 20),
+            root_memory=config.read("mirror", "max-root-memory", _limit, 1 << 30),
             page_memory=config.read("mirror", "max-page-memory", _limit, 100 << 20),
             metadata=config.read("mirror", "max-metadata-size", _limit, 10 << 20),
             unsized_file=config.read("mirror", "max-file-size", _limit, 8 << 30),

@@ -192,7 +192,7 @@ def _collect(
             try:
                 name = normalize(entry["name"])
             except (InvalidName, TypeError, KeyError):
-                skipped.append(f"entry without a valid name: {entry!r:.80}")
+                skipped.append(f"entry without a valid name: {_told(entry)}")
                 continue
             if name in projects:
                 skipped.append(f"name listed twice: {entry['name']!r:.80}")
@@ -204,6 +204,12 @@ def _collect(
             if serial is not None and serial > greatest:
                 greatest = serial
     return RootIndex(projects, greatest or None, skipped)
+
+
+def _told(entry: Any) -> str:  # noqa: ANN401 - JSON of any shape
+    """An entry for a person: it may be too large, and nested too deeply, to be shown whole."""
+    name = entry.get("name") if isinstance(entry, dict) else None
+    return f"{name[:80]!r}" if isinstance(name, str) else f"a {type(entry).__name__}"
 
 
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)

@@ -1,4 +1,4 @@
-"""What a page takes in memory while it is worked on, estimated from its bytes, before any of it is parsed.
+"""What a page or a root index takes in memory, estimated from its bytes, before any of it is parsed.
 
 A page of three-byte values takes fifty times its size, one of real files six times. The weights are upper
 bounds, measured with pages of one kind of thing only: of a million empty objects, of links without a name, of
@@ -15,12 +15,20 @@ if TYPE_CHECKING:
 # Bytes for each of these.
 _JSON = {b",": 100, b":": 50, b"{": 150, b"[": 100}
 _HTML = {b"<a": 800, b"<A": 800, b"&": 50}
+_HTML_INDEX = {b"<a": 300, b"<A": 300, b"&": 50}
 # HTML that is written has six characters for each of these, and is held three times while it is made.
 _ESCAPED = (b"'", b'"', b"&", b"<", b">")
 _ESCAPED_IN_JSON = (b"'", b'\\"', b"&", b"<", b">")
 # Bytes for a byte of the body, and for one that is escaped: in ASCII, and where some character is not.
 _ASCII = (3, 20)
 _WIDE = (10, 90)
+
+
+def index_weight(body: bytes, *, html: bool) -> int:
+    """Bytes of memory that a root index takes at most while it is parsed."""
+    weights = _HTML_INDEX if html else _JSON
+    of_byte, _ = _ASCII if body.isascii() else _WIDE
+    return sum(body.count(mark) * weight for mark, weight in weights.items()) + len(body) * of_byte
 
 
 def page_weight(pieces: Iterable[bytes], *, html: bool) -> int:

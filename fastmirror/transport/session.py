@@ -5,6 +5,7 @@ SessionTransport serves where pycurl has no wheel: a few threads that only move 
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import queue
@@ -159,7 +160,7 @@ def _take(
     status = response.status_code
     headers = {name: response.headers[name] for name in HEADERS_READ if name in response.headers}
     sink = request.sink if 200 <= status < 300 else None
-    chunks: list[bytes] = []
+    body = io.BytesIO()  # what it holds can be had without a copy
     size, moved, since = 0, 0, time.monotonic()
     refusal = sink.begin(status, headers) if sink is not None else None
     if refusal:
@@ -179,7 +180,7 @@ def _take(
                     return Reply(request.token, status, headers, b"", "cancelled", retryable=False)
                 since, moved = time.monotonic(), 0
         elif request.sink is None:
-            chunks.append(chunk)
+            body.write(chunk)
         now = time.monotonic()
         if now >= deadline:
             return Reply(request.token, status, headers, b"", "took longer than global-timeout", retryable=True)
@@ -188,7 +189,7 @@ def _take(
                 error = f"stalled: {moved} bytes in {window_s:g} s"
                 return Reply(request.token, status, headers, b"", error, retryable=True)
             since, moved = now, 0
-    return Reply(request.token, status, headers, b"".join(chunks), "", is_retryable_status(status))
+    return Reply(request.token, status, headers, body.getvalue(), "", is_retryable_status(status))
 
 
 def _pieces(response: requests.Response, *, unpack: bool) -> Iterator[bytes]:

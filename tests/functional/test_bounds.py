@@ -23,6 +23,7 @@ from fastmirror.upstream import Dialect
 from fastmirror.worker import run_inline
 from tests.fakes import faults
 from tests.fakes.index import FakeIndex
+from tests.published import stamps
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
@@ -70,7 +71,30 @@ def test_a_root_index_over_its_limit_is_no_root_index(mirror: Mirror, index: Fak
     assert "root index cannot be read: larger than allowed (50 bytes)" in result.stderr
 
 
-@pytest.mark.parametrize("key", ["max-page-size", "max-root-size", "max-metadata-size", "max-file-size"])
+@pytest.mark.parametrize("kind", ["lists", "names", "links"])
+def test_a_root_index_that_would_take_too_much_memory_is_no_root_index(
+    mirror: Mirror, index: FakeIndex, kind: str
+) -> None:
+    index.dialect = "html" if kind == "links" else "json"
+    index.add_file("six", WHEEL)
+    assert mirror.run().status == 0
+    body = {
+        "lists": b'{"projects":[' + b",".join([b"[]"] * 400_000) + b"]}",
+        "names": b'{"projects":[' + b",".join(b'{"name":"a%d"}' % number for number in range(100_000)) + b"]}",
+        "links": b"<!DOCTYPE html>" + b"".join(b'<a href="a%d/">' % number for number in range(80_000)),
+    }[kind]
+    assert len(body) > 1 << 20
+    index.fault(
+        "/simple/", faults.body(body, "text/html" if kind == "links" else "application/vnd.pypi.simple.v1+json")
+    )
+    before = stamps(mirror.web)
+    result = mirror.run(set={"max-root-memory": "16M"})
+    assert result.status == 5
+    assert "root index takes more memory than allowed (16777216 bytes, hint: max-root-memory)" in result.stderr
+    assert stamps(mirror.web) == before
+
+
+@pytest.mark.parametrize("key", [f"max-{what}" for what in ("page-size", "root-size", "root-memory", "file-size")])
 def test_a_limit_of_nothing_is_refused(key: str) -> None:
     with pytest.raises(SettingsError, match=rf"FILE:3: \[mirror\] {key}: '0': expected a size above 0"):
         parse_settings(f"[mirror]\ndirectory = /srv/pypi\n{key} = 0\n", source="FILE")

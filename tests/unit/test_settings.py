@@ -143,7 +143,7 @@ KEYS = [
 # That are tried elsewhere: of one value alone, or of a branch of their own.
 KEYS_ELSEWHERE = {
     *("release-files", "storage-backend", "file-hosts"),
-    *("max-root-size", "max-page-size", "max-page-memory", "max-metadata-size", "max-file-size"),
+    *("max-root-size", "max-page-size", "max-root-memory", "max-page-memory", "max-metadata-size", "max-file-size"),
 }
 
 

@@ -394,3 +394,13 @@ def test_names_as_upstream_writes_them_are_told_where_they_differ_and_only_if_as
     from_html: dict[NormalizedName, str] = {}
     read_root(b'<a href="/simple/Zope.Interface/">Zope.Interface</a>', Dialect.HTML, PAGE_URL, from_html)
     assert from_html == {"zope-interface": "Zope.Interface"}
+
+
+@pytest.mark.parametrize(
+    "entry", ["[" * 1000 + "]" * 1000, '{"name":' + "[" * 1000 + "]" * 1000 + "}", '{"name": "..."}']
+)
+def test_an_entry_without_a_name_is_told_however_deep_it_is(entry: str) -> None:
+    body = b'{"projects":[{"name":"six"},%b]}' % entry.encode()
+    index = parse_json_root(body)
+    assert list(index.projects) == ["six"]
+    assert [reason.partition(":")[0] for reason in index.skipped] == ["entry without a valid name"]
