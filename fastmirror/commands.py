@@ -19,14 +19,19 @@ from fastmirror.face import (
     AllowEmpty,
     AsJson,
     Directory,
+    ForceCheck,
     Master,
+    MaxTime,
     Projects,
+    RetryFailed,
     Sets,
+    WithDependencies,
     answering,
     app,
     load_settings,
     show,
     status_of,
+    with_flag,
 )
 from fastmirror.progress import open_progress
 
@@ -52,17 +57,11 @@ def mirror(
     master: Master = None,
     project: Projects = None,
     sets: Sets = None,
+    with_dependencies: WithDependencies = False,
     allow_empty: AllowEmpty = False,
-    force_check: Annotated[
-        bool, typer.Option("--force-check", help="Plan every project anew and verify every file.")
-    ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try failed projects again now, due or not.")
-    ] = False,
-    max_time: Annotated[
-        float | None,
-        typer.Option("--max-time", metavar="SECONDS", min=0, help="Stop in good order after so long."),
-    ] = None,
+    force_check: ForceCheck = False,
+    retry_failed: RetryFailed = False,
+    max_time: MaxTime = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as plan does.")] = False,
     every: Annotated[
         str | None, typer.Option("--every", metavar="INTERVAL", help="Run again and again: 5m, 1h; until a signal.")
@@ -85,7 +84,11 @@ def mirror(
 
     def load() -> Settings:
         return load_settings(
-            context.obj.configuration, directory=directory, master=master, sets=sets, allow_empty=allow_empty
+            context.obj.configuration,
+            directory=directory,
+            master=master,
+            sets=with_flag(sets, with_dependencies),
+            allow_empty=allow_empty,
         )
 
     def one_round() -> int:
@@ -116,6 +119,7 @@ def sync(
     skip_simple_root: Annotated[
         bool, typer.Option("--skip-simple-root", help="Leave the root index as it is.")
     ] = False,
+    with_dependencies: WithDependencies = False,
     directory: Directory = None,
     master: Master = None,
     sets: Sets = None,
@@ -124,7 +128,11 @@ def sync(
     """Bring these projects up to date now."""
     projects = project_names(names)
     settings = load_settings(
-        context.obj.configuration, directory=directory, master=master, sets=sets, allow_empty=allow_empty
+        context.obj.configuration,
+        directory=directory,
+        master=master,
+        sets=with_flag(sets, with_dependencies),
+        allow_empty=allow_empty,
     )
     from fastmirror.mirror import RunOptions
 
@@ -142,12 +150,17 @@ def plan(
     directory: Directory = None,
     master: Master = None,
     sets: Sets = None,
+    with_dependencies: WithDependencies = False,
     allow_empty: AllowEmpty = False,
 ) -> int:
     """Show what a run would do, and change nothing."""
     projects = project_names(project)
     settings = load_settings(
-        context.obj.configuration, directory=directory, master=master, sets=sets, allow_empty=allow_empty
+        context.obj.configuration,
+        directory=directory,
+        master=master,
+        sets=with_flag(sets, with_dependencies),
+        allow_empty=allow_empty,
     )
     from fastmirror.mirror import RunOptions
 

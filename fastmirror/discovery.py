@@ -30,16 +30,16 @@ from fastmirror.weight import index_weight
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
+    from fastmirror.closure import Closure
     from fastmirror.filters import Filters
     from fastmirror.names import NormalizedName
     from fastmirror.settings import Settings
     from fastmirror.state import State
     from fastmirror.transport import Reply, Request
     from fastmirror.transport.session import Session
+    from fastmirror.wanted import Wanted
 
 _LOG = logging.getLogger(__name__)
-# Up to so many projects that are known by name are asked for one by one; the root index is not fetched.
-ASKED_ONE_BY_ONE = 500
 _TRIES = 4
 _BACKOFF_S = 1.0
 _LIGHT_BYTES = 1 << 20  # of a root index that is not worth weighing
@@ -48,18 +48,6 @@ _SHAPES = """
 select name, serial, settings_digest from project
 where outcome <> 'gone' and not (outcome = 'failed' and settings_digest = '')
 """
-
-
-class Wanted(NamedTuple):
-    """What the operator chose to mirror."""
-
-    names: frozenset[NormalizedName] | None  # known by name; None: whatever upstream lists
-    by_command: bool  # named on the command line: nothing else is touched
-
-    @property
-    def needs_root(self) -> bool:
-        """Whether the root index has to be asked for."""
-        return self.names is None or len(self.names) > ASKED_ONE_BY_ONE
 
 
 class Root(NamedTuple):
@@ -97,23 +85,13 @@ class Found(NamedTuple):
         return {*self.update, *self.remove, *self.denied}
 
 
-def wanted(filters: Filters, projects: Iterable[NormalizedName], state: State | None) -> Wanted:
-    """The names given on the command line, else those of an allowlist and of earlier command lines, else all."""
-    chosen = frozenset(projects)
-    if chosen:
-        return Wanted(chosen, by_command=True)
-    if filters.names is None:
-        return Wanted(None, by_command=False)
-    return Wanted(filters.names | (state.wanted_by_name() if state is not None else set()), by_command=False)
-
-
 class Discovery:
     """The questions that a run asks before it knows what to do."""
 
     def __init__(
-        self, settings: Settings, filters: Filters, state: State | None, session: Session, own: str, base: str
+        self, settings: Settings, filters: Filters, state: State | None, session: Session, own: str, closure: Closure
     ) -> None:
-        """`base` is the digest of what shapes every page, `own` the directory that is ours."""
+        """`own` is the directory that is ours."""
         self._master = settings.upstream.master
         self._root_limit = settings.upstream.limits.root_index
         self._root_memory = settings.upstream.limits.root_memory
@@ -122,12 +100,13 @@ class Discovery:
         self._session = session
         self._cache = os.path.join(own, "root-index")
         self._filters = filters
-        self._base = base
-        self.shape = filters.shape_of_all(base)
+        self._closure = closure
+        self.shape = filters.shape_of_all(closure.base)
         # What was applied last counts only for the same selection.
         self.selection = f"{filters.selection}-{settings.storage.removed_projects}"
         self._unwanted = {name for (name,) in state.select("select name from unwanted")} if state is not None else set()
         self._survivors = state.wanted_by_name() if filters.selects and state is not None else set()
+        self._survivors |= closure.dependencies
         self._displays: dict[NormalizedName, str] | None = {} if filters.needs_display else None
 
     def dialect(self) -> Dialect | None:
@@ -168,7 +147,7 @@ class Discovery:
         if check_id is not None:
             found = self._with_everything(found, chosen, check_id=check_id)
         found = self._with_unwanted(self._with_come_due(self._with_reshaped(found, chosen), chosen), chosen)
-        found = self._with_retries(found, chosen, retry_failed=retry_failed)
+        found = self._with_retries(self._with_required(found, chosen), chosen, retry_failed=retry_failed)
         may_sweep = root is not None and root.is_new and trust_cache and check_id is None and not chosen.by_command
         return self._with_sweep(found) if may_sweep else found
 
@@ -234,13 +213,11 @@ class Discovery:
         """Add the projects that are held in another shape than the settings and filters now give them."""
         if self._state is None or self._state.get("settings") in (None, self.shape):
             return found
-        leave, shape = found.touched, self._filters.shape
+        leave, closure = found.touched, self._closure
         reshaped = {
             name: serial if found.serial is not None else None
             for name, serial, digest in self._state.select(_SHAPES)
-            if digest != shape(self._base, name)
-            and name not in leave
-            and (chosen.names is None or name in chosen.names)
+            if digest != closure.shape(name) and name not in leave and (chosen.names is None or name in chosen.names)
         }
         return found._replace(update=found.update | reshaped)
 
@@ -255,6 +232,16 @@ class Discovery:
             if name not in leave and (chosen.names is None or name in chosen.names)
         }
         return found._replace(update=found.update | due)
+
+    def _with_required(self, found: Found, chosen: Wanted) -> Found:
+        """Where dependencies are mirrored: add what is not held as it is required, deny what nothing requires."""
+        closure = self._closure
+        if not closure:
+            return found
+        leave = found.touched
+        more = {name: serial for name, serial in closure.missing().items() if name not in leave}
+        denied = [] if chosen.by_command else closure.surplus()
+        return found._replace(update=found.update | more, denied=denied)
 
     def _selects(self, name: NormalizedName) -> bool:
         filters = self._filters

@@ -15,9 +15,9 @@ from fastmirror.publisher import Done, Publisher
 from fastmirror.schema import RecordedJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Container, Iterator, Mapping
 
-    from fastmirror.discovery import Wanted
+    from fastmirror.model import Demand
     from fastmirror.names import NormalizedName
     from fastmirror.pages import Context
     from fastmirror.progress import Progress
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastmirror.state import State
     from fastmirror.storage import Storage
     from fastmirror.summary import Counts
+    from fastmirror.wanted import Wanted
 
 _LOG = logging.getLogger(__name__)
 CHUNK = 256  # projects looked up in the state at a time
@@ -68,6 +69,7 @@ class Execution:
         self.dialect = ""  # of the first page that came
         self._space_checked = 0.0
         self._hour_begun = time.monotonic()
+        self.demands: Mapping[NormalizedName, Demand] = {}  # where dependencies are mirrored
         self.every_hour: Callable[[], None] = lambda: None
 
     def open(self, most: int | None) -> None:
@@ -132,7 +134,7 @@ class Execution:
 
     def _jobs(self, update: dict[NormalizedName, int | None]) -> Iterator[ProjectJob]:
         terms = self._terms
-        wanted = terms.chosen.names or frozenset()
+        wanted = terms.chosen.own
         reveals = not terms.dry_run and holds_hidden(self._state)
         for names in in_chunks(update, CHUNK):
             known = self._state.known(names)
@@ -142,6 +144,7 @@ class Execution:
                 force = terms.force or (held is not None and held.outcome == "damaged")
                 swept = name in self._swept
                 job = ProjectJob(name, update[name], held, name in wanted, force, check=terms.check, sweep=swept)
+                job = job._replace(demand=self.demands.get(name))
                 yield job._replace(hidden=hidden[name]) if name in hidden else job
 
     def _take(self, job: ProjectJob, outcome: Outcome) -> None:
@@ -174,7 +177,8 @@ class Execution:
             self._disputed[outcome.name] = outcome.disputed
         # A new serial may mend what failed before it.
         tries = job.known.tries if job.known and job.known.expected == job.serial else 0
-        by_command = self._terms.chosen.by_command
+        chosen = self._terms.chosen
+        by_command = chosen.by_command and outcome.name in chosen.own
         done = Done(outcome, RecordedJob(by_command, job.force or job.check, tries, job.serial))
         if outcome.status in {"gone", "denied"}:
             self._gone.append(done)

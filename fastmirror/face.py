@@ -76,6 +76,11 @@ def status_of(call: Callable[[], int]) -> int:
         return 70
 
 
+def with_flag(sets: list[str] | None, with_dependencies: bool) -> list[str]:
+    """What is set on the command line, and with it what --with-dependencies stands for."""
+    return [*(sets or ()), *["with-dependencies=true"] * with_dependencies]
+
+
 def show(text: str) -> None:
     """Write a result to stdout; that nobody reads it any more ends nothing."""
     try:
@@ -132,6 +137,14 @@ Sets = Annotated[
 Projects = Annotated[
     list[str] | None,
     typer.Option("--project", metavar="NAME", help="Only this project; may be repeated, or be a list."),
+]
+WithDependencies = Annotated[
+    bool, typer.Option("--with-dependencies", help="Mirror what the projects require too; as the key of [mirror].")
+]
+ForceCheck = Annotated[bool, typer.Option("--force-check", help="Plan every project anew and verify every file.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try failed projects again now, due or not.")]
+MaxTime = Annotated[
+    float | None, typer.Option("--max-time", metavar="SECONDS", min=0, help="Stop in good order after so long.")
 ]
 AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Take filters that would leave nothing of the mirror.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

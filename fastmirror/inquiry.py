@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastmirror.discovery import Discovery, wanted
+from fastmirror.closure import Closure
+from fastmirror.discovery import Discovery
 from fastmirror.errors import SettingsError
 from fastmirror.execution import CHUNK
 from fastmirror.filters import Filters
@@ -22,10 +23,11 @@ from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
 from fastmirror.state import State
 from fastmirror.storage import Storage
-from fastmirror.summary import FAILURES_TOLD, Failure
+from fastmirror.summary import FAILURES_TOLD, Failure, Gap
 from fastmirror.transport.session import Session
 from fastmirror.tree import settle_tree, state_path
 from fastmirror.upstream import with_netrc
+from fastmirror.wanted import wanted
 from fastmirror.worker import run_inline
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class PlannedRun(NamedTuple):
     denied: tuple[str, ...] = ()  # of the removals: no longer selected
     sweep: int = 0  # asked for beside these, though nothing says that they have changed
     left_out: tuple[LeftOut, ...] = ()  # of the pages read: by each filter itself, and by all together
+    gaps: tuple[Gap, ...] = ()  # in the dependencies, as far as they are known
 
 
 class Large(NamedTuple):
@@ -107,8 +110,9 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
         tree = settle_tree(settings, state, storage)
         digest = fingerprint(settings, RENDERER_VERSION)
         filters = Filters(settings.filters)
-        chosen = wanted(filters, options.projects, state)
-        discovery = Discovery(settings, filters, state, session, storage.own, digest)
+        closure = Closure(settings.filters, filters, state, options.projects, digest)
+        chosen = wanted(filters, options.projects, state, closure)
+        discovery = Discovery(settings, filters, state, session, storage.own, closure)
         trust_cache = state is not None and state.get("clean") == "1"
         root = discovery.fetch_root(trust_cache=trust_cache) if chosen.needs_root else None
         check_id = None
@@ -123,14 +127,17 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
             context = Context(
                 settings, dialect, tree, digest, clean=True, debug=options.debug, plan_only=True, moment=time.time()
             )
-            cost = _cost(context, found.update, state, progress)
+            cost = _cost(context, found.update, closure, state, progress)
         held = state is not None and is_held_back(found, settings, state)
         names, denied = tuple(sorted(found.update)), tuple(sorted(found.denied))
         remove = (*denied, *sorted(found.remove))
         complete = chosen.needs_root
         sweep = len(found.sweep.projects)
         planned = PlannedRun(
-            len(names), names, remove, held, found.retries, None, None, complete, denied=denied, sweep=sweep
+            *(len(names), names, remove, held, found.retries, None, None, complete),
+            denied=denied,
+            sweep=sweep,
+            gaps=tuple(closure.gaps()),
         )
         return planned if cost is None else planned._replace(**cost._asdict())
     finally:
@@ -148,13 +155,23 @@ class _Cost(NamedTuple):
     left_out: tuple[LeftOut, ...]
 
 
-def _cost(context: Context, update: dict[NormalizedName, int | None], state: State | None, progress: Progress) -> _Cost:
+def _cost(
+    context: Context,
+    update: dict[NormalizedName, int | None],
+    closure: Closure,
+    state: State | None,
+    progress: Progress,
+) -> _Cost:
     progress.plan(len(update))
     files = size = failed = 0
     left_out: dict[str, LeftOut] = {}
     for names in in_chunks(update, CHUNK):
         known = state.known(names) if state else {}
-        jobs = [ProjectJob(name, update[name], known.get(name), wanted=False, force=False) for name in names]
+        demands = closure.demands
+        jobs = [
+            ProjectJob(name, update[name], known.get(name), wanted=False, force=False, demand=demands.get(name))
+            for name in names
+        ]
         for outcome in run_inline(context, jobs):
             files += outcome.fetched_files
             size += outcome.fetched_bytes

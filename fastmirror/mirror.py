@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmirror.adoption import adopt
 from fastmirror.changes import write_diff
-from fastmirror.discovery import Discovery, Found, Root, wanted
+from fastmirror.closure import Closure
+from fastmirror.discovery import Discovery, Found, Root
 from fastmirror.errors import MirrorError, StorageError, UpstreamError
 from fastmirror.execution import Terms
 from fastmirror.filters import Filters
@@ -25,6 +26,7 @@ from fastmirror.summary import FAILURES_TOLD, Counts, Summary
 from fastmirror.sweep import CURSOR
 from fastmirror.transport.session import Session
 from fastmirror.upstream import with_netrc
+from fastmirror.wanted import wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 LAST_MODIFIED = "%Y%m%dT%H:%M:%S"  # what ``web/last-modified`` holds, as bandersnatch writes it
+_ROUNDS_MOST = 50  # of dependencies in one run; what is left then is for the next
 _FINISHED = frozenset({0, 1, 4})  # exit statuses of runs that did all that they had to do, or could
 
 
@@ -77,10 +80,12 @@ class _Run(Run):
         self._options = options
         self._session = Session(settings.upstream)
         self._filters = Filters(settings.filters)
-        self._chosen = wanted(self._filters, options.projects, parts.state)
         if options.projects:  # asked for again, they are wanted again
             with parts.state.transaction():
                 parts.state.change("delete from unwanted where name = ?", [(name,) for name in options.projects])
+        self._closure = Closure(settings.filters, self._filters, parts.state, options.projects, parts.settings_digest)
+        self._grew = False  # by dependencies that were not known when the run began
+        self._chosen = wanted(self._filters, options.projects, parts.state, self._closure)
         self._run_id = begin_run(parts.state, begun)
         self._check_id = int(parts.state.get("force_check_run") or self._run_id)
         terms = Terms(
@@ -116,7 +121,7 @@ class _Run(Run):
         adopt(self._state, self._storage, self._tree, self._settings.pool.processes, self._check_id)
         trust_cache = self._clean and not options.force_check
         discovery = Discovery(
-            self._settings, self._filters, self._state, self._session, self._storage.own, self._settings_digest
+            self._settings, self._filters, self._state, self._session, self._storage.own, self._closure
         )
         root = discovery.fetch_root(trust_cache=trust_cache) if chosen.needs_root else None
         if root is not None and root.is_new:
@@ -133,9 +138,11 @@ class _Run(Run):
             dialect = root.dialect if root is not None else discovery.dialect()
             self._mark_unclean(self._begun(discovery))
             self._execution.brief(self._context(dialect, debug=options.debug))
-            self._remove(found)
+            # What nothing requires any more is known when all is done.
+            self._remove(found._replace(denied=()) if self._closure else found)
             self._update(found)
             self._require_answers()
+            self._complete_closure(found)
         self._conclude(discovery, root, found)
 
     def _require_answers(self) -> None:
@@ -168,8 +175,31 @@ class _Run(Run):
         self._execution.do(dict.fromkeys(found.remove))
         self._removals.take(self._execution.take_gone(), found.denied, self._check_id)
 
+    def _complete_closure(self, found: Found) -> None:
+        """Do what is required by what came, until nothing new comes up; then let go of what nothing requires."""
+        closure, counts = self._closure, self._counts
+        if not closure:
+            return
+        closure.tried(found.update)
+        closure.refresh()
+        for _ in range(_ROUNDS_MOST):
+            more = closure.missing()
+            if not more or counts.pending:
+                break
+            self._grew = True
+            self._execution.demands = closure.demands
+            self._execution.do(more)
+            self._removals.take(self._execution.take_gone(), (), self._check_id)
+            self._free_disputed(more)
+            closure.tried(more)
+            closure.refresh()
+        is_whole = not (counts.pending or counts.failures or self._state.count_failing() or closure.missing())
+        if is_whole and not self._chosen.by_command:
+            self._removals.take((), closure.surplus(), self._check_id)
+
     def _update(self, found: Found) -> None:
         update = found.update | found.sweep.projects
+        self._execution.demands = self._closure.demands
         self._execution.do(update, swept=found.sweep.projects)
         self._removals.take(self._execution.take_gone(), (), self._check_id)
         self._free_disputed(update)
@@ -205,7 +235,8 @@ class _Run(Run):
             facts[CURSOR] = found.sweep.last
         if is_whole:
             facts["selection"] = discovery.selection
-        if root is not None and is_whole and root.is_new:
+        # What came as a dependency was asked for without a serial to reach: the next run compares it.
+        if root is not None and is_whole and root.is_new and not self._grew:
             facts |= discovery.applied(root, found.serial)
         told = self._stage_facts(found.serial if root is not None else self._state.greatest_serial(), is_whole=is_whole)
         self._storage.flush()
@@ -260,7 +291,9 @@ class _Run(Run):
             exit_status, error = failure.exit_status, str(failure)
         due = {failing.name: failing.next_try for failing in self._state.failing(FAILURES_TOLD)}
         summary = counts.sum_up(seconds, exit_status, error, self._serial, due)
+        summary = summary._replace(gaps=tuple(self._closure.gaps()))
         kept = summary._asdict()
+        kept["gaps"] = [gap._asdict() for gap in summary.gaps[:FAILURES_TOLD]]
         for told_once in ("failures", "slowest"):
             kept.pop(told_once)
         end_run(self._state, self._run_id, time.time(), exit_status, kept | self._standing(summary))

@@ -164,6 +164,7 @@ class ProjectJob(NamedTuple):
     held: Held | None = None
     hidden: tuple[str, ...] = ()  # paths below web/ of its files that are kept out of it
     check: bool = False  # look at what is at rest first; upstream is asked only if something is wrong, or by `force`
+    demand: Demand | None = None  # None: it is mirrored for itself, and nothing is asked of others
     sweep: bool = False  # nothing says that it has changed: a page that cannot be had, or is older, leaves all as it is
 
 
@@ -177,6 +178,30 @@ class FilesJob(NamedTuple):
 
 
 Job = ProjectJob | FilesJob
+
+
+class Need(NamedTuple):
+    """One requirement of a project's files."""
+
+    extra: str  # that asks for it; "" if it is always required
+    name: NormalizedName
+    extras: tuple[str, ...]  # of the project required
+    specifier: str  # "" if every version will do
+    targets: tuple[str, ...]  # environments where it is required, as `str` gives a Target
+
+
+class Needs(NamedTuple):
+    """What a project's files require."""
+
+    requires: tuple[Need, ...] = ()
+    troubles: tuple[str, ...] = ()  # what keeps this from being all, or from being satisfied
+
+
+class Demand(NamedTuple):
+    """What others require of a project."""
+
+    is_root: bool  # it is mirrored for itself too
+    specifiers: tuple[tuple[str, tuple[str, ...]], ...]  # each with the environments where it is required
 
 
 class LeftOut(NamedTuple):
@@ -221,6 +246,7 @@ class Outcome(NamedTuple):
     retired: tuple[str, ...] = ()  # paths below web/ to be removed once the pages are in place
     checked: Checked | None = None  # what was found at rest, where it was looked at
     due: float | None = None  # epoch seconds when time alone lets in a file that filters hold back
+    needs: bytes | None = None  # packed Needs, where dependencies are mirrored; None: as they were
     left_out: tuple[LeftOut, ...] = ()  # by filters, where only a plan is made
     missing_files: int = 0  # that upstream lists, and that could not be had
     missing_bytes: int = 0  # of these, where upstream says

@@ -9,7 +9,8 @@ import orjson
 
 from fastmirror.errors import StorageError
 from fastmirror.layout import METADATA_SUFFIX
-from fastmirror.model import StoredFile
+from fastmirror.model import Need, Needs, StoredFile
+from fastmirror.names import NormalizedName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,26 @@ def unpack_files(packed: bytes) -> list[StoredFile]:
         return [StoredFile(*fields) for fields in orjson.loads(zlib.decompress(packed))]
     except (zlib.error, ValueError, TypeError) as error:
         raise StorageError(f"a project's files cannot be read from the state: {error}") from error
+
+
+def pack_needs(needs: Needs) -> bytes:
+    """What a project's files require as one value of the state."""
+    return zlib.compress(orjson.dumps([[tuple(need) for need in needs.requires], needs.troubles]), 1)
+
+
+def unpack_needs(packed: bytes) -> Needs:
+    """The requirements in one value of the state. Raises StorageError if it cannot be read."""
+    try:
+        requires, troubles = orjson.loads(zlib.decompress(packed))
+        return Needs(
+            tuple(
+                Need(extra, NormalizedName(name), tuple(extras), specifier, tuple(targets))
+                for extra, name, extras, specifier, targets in requires
+            ),
+            tuple(troubles),
+        )
+    except (zlib.error, ValueError, TypeError) as error:
+        raise StorageError(f"what a project requires cannot be read from the state: {error}") from error
 
 
 def paths_of(files: Iterable[StoredFile]) -> Iterator[str]:

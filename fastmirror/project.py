@@ -25,6 +25,7 @@ from fastmirror.model import (
     StoredFile,
     Want,
 )
+from fastmirror.needs import needs_at_rest
 from fastmirror.packing import pack_files, paths_of, unpack_files
 from fastmirror.pages import retired_paths, stage_pages
 from fastmirror.planner import PIECE_BYTES, in_pieces, needs_pieces, plan_project
@@ -49,7 +50,7 @@ class ProjectTask:
         self._job = job
         self._bench = bench
         self._context = bench.context
-        self._settings_digest = bench.filters.shape(bench.context.settings_digest, job.name)
+        self._settings_digest = bench.filters.shape(bench.context.settings_digest, job.name, job.demand)
         self._pass_on = answer
         self._brought = Brought()
         self._keep: list[StoredFile] = []
@@ -309,6 +310,7 @@ class ProjectTask:
                 dialect=reading.source.dialect,
                 retired=(*staged.outdated, *self._retired(reading, known)),
                 due=reading.due,
+                needs=needs_at_rest(context, self._bench.storage, page, listed, self._job.demand),
                 missing_files=len(left_out),
                 missing_bytes=sum(file.size or 0 for file in page.files if file.filename in left_out),
             ),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fastmirror.fetcher import Fetcher
     from fastmirror.legacy_names import LegacyNames
-    from fastmirror.model import Known
+    from fastmirror.model import Demand, Known
     from fastmirror.pages import Context
     from fastmirror.sink import SideThread
     from fastmirror.storage import Storage
@@ -98,6 +98,7 @@ class Reading(NamedTuple):
     trouble: str  # what keeps it from being whole, "" if nothing does
     unpromised: frozenset[str] = frozenset()  # files whose core metadata only the legacy API offers
     document: Mapping[str, Any] | None = None  # of the legacy API, parsed, if there is one that can be used
+    demand: Demand | None = None  # what other projects require of it
     due: float | None = None  # epoch seconds when time alone lets in a file that filters hold back
 
 
@@ -113,7 +114,7 @@ def read_page(job: ProjectJob, context: Context, source: Source) -> Reading:
     page = parse(
         source.body.read(), job.name, url, accept_unhashed=upstream.unhashed == "accept" and pages.release_files
     )
-    reading = Reading(page, source, _staleness(page, job.serial))
+    reading = Reading(page, source, _staleness(page, job.serial), demand=job.demand)
     if not source.legacy.size:
         return reading
     try:
@@ -125,7 +126,7 @@ def read_page(job: ProjectJob, context: Context, source: Source) -> Reading:
     completed = legacy.complete(page, document, pages.digest_name)
     offered = {file.filename for file in page.files if file.metadata is not None}
     unpromised = frozenset(file.filename for file in completed.files if file.metadata is not None) - offered
-    return Reading(completed, source, _staleness(completed, job.serial), unpromised, document)
+    return Reading(completed, source, _staleness(completed, job.serial), unpromised, document, job.demand)
 
 
 def narrowed(reading: Reading, filters: Filters) -> Reading | None:
@@ -154,7 +155,7 @@ def narrowed(reading: Reading, filters: Filters) -> Reading | None:
 def listing_of(reading: Reading) -> Listing:
     """A page as filters see it."""
     page = reading.page
-    return Listing(page.name, page.files, page.keys.get("versions"), reading.document)
+    return Listing(page.name, page.files, page.keys.get("versions"), reading.document, reading.demand)
 
 
 def _staleness(page: Page, expected: int | None) -> str:

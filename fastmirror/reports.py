@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastmirror.masking import clean
 from fastmirror.progress import human_bytes, human_time
+from fastmirror.summary import gap_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ def summary_text(summary: Summary) -> str:
             if count
         ]
         lines.append(f"held back by the deletion guard: {held} (hint: {' '.join(options)})")
-    lines.append(_verdict(summary))
+    lines += [*gap_lines(summary.gaps), _verdict(summary)]
     return "\n".join(lines)
 
 
@@ -192,6 +193,7 @@ def plan_text(plan: PlannedRun) -> str:
         lines += [f"  {clean(one.filter)} by itself: {_files(one.files, one.bytes)}" for one in each]
     if plan.failed:
         lines.append(f"not known: {_plural(plan.failed, 'page', 'pages')} could not be read")
+    lines += gap_lines(plan.gaps)
     if plan.complete and not (plan.update or plan.remove or plan.sweep):
         lines.append("nothing to do")
     return "\n".join(lines)
@@ -199,7 +201,8 @@ def plan_text(plan: PlannedRun) -> str:
 
 def plan_json(plan: PlannedRun) -> str:
     """The plan as one JSON object, its keys named like the fields of PlannedRun."""
-    return _json({**plan._asdict(), "left_out": [one._asdict() for one in plan.left_out]})
+    left_out, gaps = [one._asdict() for one in plan.left_out], [gap._asdict() for gap in plan.gaps]
+    return _json({**plan._asdict(), "left_out": left_out, "gaps": gaps})
 
 
 def status_text(status: MirrorStatus) -> str:

@@ -54,9 +54,11 @@ JOURNAL = """
 create table if not exists journal (path text primary key, number integer not null) without rowid
 """
 
-HELD_BACK = """
-create table held_back (project text primary key, due real not null) without rowid;  -- files, by filters, until then
-"""
+# What came later: a state that was made before has nothing of it.
+LATER_TABLES = {
+    "held_back": "(project text primary key, due real not null) without rowid",  # files, by filters, until then
+    "needs": "(project text primary key, packed blob not null)",  # what its files require
+}
 
 # What `total` sums up, for a row of `project`: no count of a mirror costs more as the mirror grows.
 _SUMMED = {

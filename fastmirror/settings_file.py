@@ -82,7 +82,7 @@ _SUPPORTED = _words("""
     max-file-size max-metadata-size max-page-memory max-page-size max-rate max-removals max-removed-files
     max-root-memory max-root-size metrics-file min-free netrc processes proxy release-files removed-projects report-file
     root_uri simple-format staging stop-on-error storage-backend storage-filesystem-manage-permissions sweep timeout
-    transport unhashed verifiers workers
+    transport unhashed verifiers with-dependencies workers
 """)
 # Keys of bandersnatch's that are not needed here: what failed or is gone never holds up anything else.
 _NEEDLESS = _words("api-method cleanup_todo delete_missing_packages delete-packages packages")
@@ -142,6 +142,8 @@ def parse_settings(
         warnings=tuple(warnings),
         from_file=text is not None,
     )
+    if settings.filters.dependencies_for and not pages.release_files:
+        raise SettingsError(f"{source}: with-dependencies needs the files: not with release-files = false")
     return replace(settings, effective=config.effective())
 
 

@@ -18,9 +18,9 @@ from fastmirror.names import NormalizedName
 from fastmirror.packing import unpack_files
 from fastmirror.schema import (
     DOOM,
-    HELD_BACK,
     HIDE,
     KNOWN,
+    LATER_TABLES,
     RECORD,
     RECORD_WITHOUT_PAGE,
     SCHEMA,
@@ -81,9 +81,9 @@ class State:
                 raise StorageError(f"state is empty ({self._path})")
             self._db.executescript(f"begin; {SCHEMA} commit;")
             self.put({"schema": str(SCHEMA_VERSION)})
-        if not self._db.execute("select 1 from sqlite_master where name = 'held_back'").fetchone():
-            # Of a state that was made before there was this table; nothing is held back in it.
-            self._db.execute(HELD_BACK.replace("table", "temp table" if read_only else "table", 1))
+        for table, columns in LATER_TABLES.items():
+            if not self._db.execute("select 1 from sqlite_master where name = ?", (table,)).fetchone():
+                self._db.execute(f"create {'temp ' * read_only}table {table} {columns}")
         schema = self.get("schema") or str(SCHEMA_VERSION)
         if schema != str(SCHEMA_VERSION):
             raise StorageError(f"state is of another version ({self._path}): {schema!r}, expected {SCHEMA_VERSION}")
@@ -217,6 +217,8 @@ class State:
             self._db.execute("delete from held_back where project = ?", (outcome.name,))
             if outcome.due is not None:
                 self._db.execute("insert into held_back values (?, ?)", (outcome.name, outcome.due))
+            if outcome.needs is not None:
+                self._db.execute("insert or replace into needs values (?, ?)", (outcome.name, outcome.needs))
             if outcome.shared:
                 self._db.executemany(
                     "insert or ignore into shared values (?, ?)",
@@ -233,8 +235,8 @@ class State:
     def forget(self, name: str) -> None:
         """Hold nothing of this project any more."""
         self._db.execute("delete from project where name = ?", (name,))
-        for table in ("stored", "missing", "held_back"):
-            self._db.execute(f"delete from {table} where project = ?", (name,))  # noqa: S608
+        for table in ("stored", "missing", *LATER_TABLES):
+            self._db.execute(f"delete from {table} where project = ?", (name,))  # noqa: S608 - names of ours
 
     def unlist(self, names: Iterable[str]) -> None:
         """Leave projects out of the root index from now on; whoever wants one again has to plan it anew."""

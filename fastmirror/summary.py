@@ -5,10 +5,11 @@ from __future__ import annotations
 from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
+from fastmirror.masking import clean
 from fastmirror.model import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fastmirror.model import Checked, Outcome
 
@@ -30,6 +31,13 @@ class Slow(NamedTuple):
     seconds: float  # from the beginning of its job to its end, whatever else went on meanwhile
     name: str
     bytes: int  # fetched
+
+
+class Gap(NamedTuple):
+    """Something that dependencies lack, or that is not known of them."""
+
+    name: str  # of the project that lacks it, or is lacking
+    reason: str
 
 
 class Summary(NamedTuple):
@@ -55,6 +63,16 @@ class Summary(NamedTuple):
     swept_changed: int = 0
     swept_unread: int = 0  # left as they are: their pages could not be had, or were older
     slowest: tuple[Slow, ...] = ()  # the slowest first
+    gaps: tuple[Gap, ...] = ()  # in the dependencies, where they are mirrored too
+
+
+def gap_lines(gaps: Sequence[Gap], most: int = 20) -> list[str]:
+    """What a person is told of them."""
+    if not gaps:
+        return []
+    lines = [f"  {clean(gap.name)}: {clean(gap.reason)}" for gap in gaps[:most]]
+    more = [f"  … and {len(gaps) - most:,} more"] if len(gaps) > most else []
+    return ["dependencies: not all that may be required is here, or known:", *lines, *more]
 
 
 class FoundDamage(NamedTuple):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.changes import note_removed
-from fastmirror.discovery import Wanted
+from fastmirror.closure import Closure
 from fastmirror.errors import SettingsError
 from fastmirror.execution import Terms
 from fastmirror.filters import Filters
@@ -23,6 +23,7 @@ from fastmirror.summary import FAILURES_TOLD, Counts, Failure, Verification
 from fastmirror.tree import state_path
 from fastmirror.unowned import Unowned, find_unowned
 from fastmirror.upstream import Dialect, with_netrc
+from fastmirror.wanted import Wanted
 
 if TYPE_CHECKING:
     from fastmirror.names import NormalizedName
@@ -117,7 +118,10 @@ class _Verification(Run):
 
     def _verify(self) -> None:
         projects = self._within_budget(self._state.select(_LONGEST_UNVERIFIED_FIRST))
-        shape = Filters(self._settings.filters).shape_of_all(self._settings_digest)
+        filters = Filters(self._settings.filters)
+        shape = filters.shape_of_all(self._settings_digest)
+        closure = Closure(self._settings.filters, filters, self._state, (), self._settings_digest)
+        self._execution.demands = closure.demands
         if self._state.get("settings") not in (None, shape):
             self._notes.append("pages were not compared: the settings that shape them have changed (hint: mirror)")
         self._execution.open(len(projects))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fastmirror.filters.metadata import PatternRule
     from fastmirror.filters.releases import Keep
-    from fastmirror.model import File
+    from fastmirror.model import Demand, File
     from fastmirror.names import NormalizedName
 
     Judge = Callable[[File], bool]  # whether a file stays
@@ -75,8 +75,8 @@ class Filters:
             [plugin.identity for plugin in settings.plugins],
         ]
         # What is not in use has no part in a digest: those of a mirror without it stay as they are.
-        ours = [part for part in (settings.uploads, settings.environments, settings.drop_yanked) if part]
-        common += [tuple(ours)] if ours else []
+        ours = (settings.uploads, settings.environments, settings.drop_yanked, settings.dependencies_for)
+        common += [ours] if any(ours) else []
         self._common = _digest(*common) if any(common) else ""
         lists = (settings.allow_releases, settings.pinned_releases, settings.block_releases or None)
         by_name = (*lists, settings.final_only, settings.exempt if self._has_bounds else None)
@@ -99,9 +99,13 @@ class Filters:
             return False
         return not any(pattern.match(name) or pattern.match(display or name) for pattern in self._project_patterns)
 
+    def bars(self, name: NormalizedName) -> bool:
+        """Whether a project is kept away even if others require it."""
+        return name in self._settings.block or any(pattern.match(name) for pattern in self._project_patterns)
+
     def narrow(self, listing: Listing) -> Listing | None:
         """What is mirrored of a project; None if nothing of it is, not even its page."""
-        if not self.digest(listing.name):
+        if not self.digest(listing.name, listing.demand):
             return listing
         if not self._keeps_metadata(listing):
             return None
@@ -110,7 +114,7 @@ class Filters:
         if judges := self._file_judges(listing, versions):
             files = [file for file in files if all(keeps(file) for _, keeps in judges)]
         kept: set[str] | None = None
-        if judges_of_versions := self._version_judges(listing.name):
+        if judges_of_versions := self._version_judges(listing, versions):
             known = by_version(versions, files, listing.versions)
             kept = set.intersection(*(keep(known) for _, keep in judges_of_versions))
             files = [file for file in files if versions.of(file.filename).version in kept]
@@ -143,7 +147,7 @@ class Filters:
         found = [_sum(name, [file for file in files if not keeps(file)]) for name, keeps in judges]
         left = [file for file in files if all(keeps(file) for _, keeps in judges)]
         known = by_version(versions, left, listing.versions)
-        for name, keep in self._version_judges(listing.name):
+        for name, keep in self._version_judges(listing, versions):
             kept = keep(known)
             found.append(_sum(name, [file for file in left if versions.of(file.filename).version not in kept]))
         narrowed = self.narrow(listing)
@@ -151,7 +155,7 @@ class Filters:
         found.append(_sum("", [file for file in files if file.filename not in names]))
         return [one for one in found if one.files]
 
-    def digest(self, name: NormalizedName) -> str:
+    def digest(self, name: NormalizedName, demand: Demand | None = None) -> str:
         """Digest of all that `narrow` goes by for this project; empty if it leaves the project as it is."""
         settings = self._settings
         own: list[object] = []
@@ -161,6 +165,8 @@ class Filters:
             own.append(("pinned", self._pinned_releases.get(name)))
         if name in self._block_releases:
             own.append(("blocked", self._block_releases[name]))
+        if demand is not None and (not demand.is_root or self._own_version_judges(name)):
+            own.append(("demanded", demand))
         if name in self._advisories:
             own.append(("advised", self._advisories[name]))
         if self._drops_prereleases(name):
@@ -169,9 +175,9 @@ class Filters:
             own.append("exempt")
         return _own_digest(self._common, tuple(own)) if own else self._common
 
-    def shape(self, base: str, name: NormalizedName) -> str:
+    def shape(self, base: str, name: NormalizedName, demand: Demand | None = None) -> str:
         """The settings digest of a project's row: of what shapes every page, and of what narrows this one."""
-        return _joined(base, self.digest(name))
+        return _joined(base, self.digest(name, demand))
 
     def shape_of_all(self, base: str) -> str:
         """The same of the whole mirror: another one if any project's is another."""
@@ -230,7 +236,7 @@ class Filters:
             judges.append(
                 (
                     "yanked",
-                    lambda file: not file.keys.get("yanked") or parsed(versions.of(file.filename).version) in pinned,
+                    lambda file: not releases.is_yanked(file) or parsed(versions.of(file.filename).version) in pinned,
                 )
             )
         return judges
@@ -238,27 +244,46 @@ class Filters:
     def _is_excluded(self, file: File, versions: Versions) -> bool:
         return platforms.is_excluded(file.filename, versions.of(file.filename), self._excluded)
 
-    def _version_judges(self, name: NormalizedName) -> list[tuple[str, Keep]]:
-        """The filters of versions, by their names."""
+    def _version_judges(self, listing: Listing, versions: Versions) -> list[tuple[str, Keep]]:
+        """The filters of versions, by their names; what others require of a project widens those that choose."""
+        settings, demand = self._settings, listing.demand
+        own = self._own_version_judges(listing.name)
+        if demand is None:
+            return own
+        barring = self._barring_judges(listing.name)
+        keep = settings.latest.keep if settings.latest is not None else None
+        others = [bars for _, bars in barring]
+        needed = releases.demanded(demand, settings.dependencies_for, versions, keep, others)
+        if demand.is_root:
+            return [(name, releases.either(keep, needed)) for name, keep in own]
+        return [*barring, ("with-dependencies", needed)]
+
+    def _own_version_judges(self, name: NormalizedName) -> list[tuple[str, Keep]]:
         settings = self._settings
-        judges: list[tuple[str, Keep]] = []
-        if (advised := self._advisories.get(name)) is not None:
-            judges.append(("advisories", releases.unlisted(advised)))
         pinned = (self._pinned_releases or {}).get(name, ())
+        judges: list[tuple[str, Keep]] = []
         if self._pinned_releases is not None:
             judges.append(("project_requirements_pinned", releases.listed(pinned)))
         if any(pinned):  # then only what is known to be bad has a say
-            return judges
+            return judges + [judge for judge in self._barring_judges(name) if judge[0] == "advisories"]
         if self._allow_releases is not None:
             judges.append(("allowlist_release", releases.listed(self._allow_releases.get(name, ()))))
+        judges += self._barring_judges(name)
+        if settings.latest is not None:
+            judges.append(("latest_release", releases.latest(settings.latest)))
+        return judges
+
+    def _barring_judges(self, name: NormalizedName) -> list[tuple[str, Keep]]:
+        """The filters of versions that bar some, whoever requires them."""
+        judges: list[tuple[str, Keep]] = []
+        if (advised := self._advisories.get(name)) is not None:
+            judges.append(("advisories", releases.unlisted(advised)))
         if (blocked := self._block_releases.get(name)) is not None:
             judges.append(("blocklist_release", releases.unlisted(blocked)))
         if self._release_patterns:
             judges.append(("regex_release", releases.unmatched(self._release_patterns)))
         if self._drops_prereleases(name):
             judges.append(("prerelease_release", releases.final))
-        if settings.latest is not None:
-            judges.append(("latest_release", releases.latest(settings.latest)))
         return judges
 
 

@@ -12,7 +12,15 @@ from fastmirror.filters import FilterSettings, environments, platforms, uploads
 from fastmirror.filters.advisories import read_advisories
 from fastmirror.filters.metadata import PatternRule, RangeRule
 from fastmirror.filters.releases import Latest
-from fastmirror.filters.requirements import Files, Listed, parse_requirement, read_requirements, without_comment
+from fastmirror.filters.requirements import (
+    Files,
+    Listed,
+    by_name,
+    extras_by_name,
+    parse_requirement,
+    read_requirements,
+    without_comment,
+)
 from fastmirror.filters.versions import parsed
 from fastmirror.filters.vocabulary import NAMES, OWN_NAMES, installed_plugins
 from fastmirror.names import normalize
@@ -64,7 +72,7 @@ class _Reading:
             release_patterns=self._patterns("filter_regex", "releases") if self._is_on("regex_release") else (),
             allow_releases=self._only("allowlist_release", allowed, "[allowlist] packages"),
             pinned_releases=self._only("project_requirements_pinned", required, "[allowlist] requirements"),
-            block_releases=_by_name(blocked) if self._is_on("blocklist_release") else (),
+            block_releases=by_name(blocked) if self._is_on("blocklist_release") else (),
             final_only=self._final_only(),
             latest=self._latest(),
             platforms=self._platforms(),
@@ -79,6 +87,8 @@ class _Reading:
             environments=self._section("environments", environments.read, "[environments] targets is not set"),
             drop_yanked=self._is_on("yanked"),
             advisories=self._advisories(),
+            dependencies_for=environments.dependencies_for(self._config),
+            extras=extras_by_name([*(allowed if self._is_on("allowlist_project") else ()), *required]),
             plugins=self._plugins,
         )
 
@@ -124,7 +134,7 @@ class _Reading:
             return ()
         if self._config.get("advisories", "files") is None:
             self._idle("advisories", "[advisories] files is not set")
-        return _by_name(self._read_files("advisories", "files", "", read_advisories))
+        return by_name(self._read_files("advisories", "files", "", read_advisories))
 
     def _read_files(
         self, section: str, key: str, home: str, read: Callable[[str, Files, str, list[str]], list[Listed]]
@@ -176,7 +186,7 @@ class _Reading:
                 f"{self._enabled[name]}: {name} without {what}: nothing would be left of the mirror"
                 " (hint: name some, or take it out of [plugins]; --allow-empty if it is meant)"
             )
-        return _by_name(listed)
+        return by_name(listed)
 
     def _patterns(self, section: str, key: str) -> tuple[str, ...]:
         entry = self._config.get(section, key)
@@ -322,10 +332,3 @@ def _pattern(entry: ini.Entry, line: ini.Line) -> str:
 def _nulls_match(tags: Iterable[str]) -> bool:
     told = [tag for tag in tags if tag in ("match-null", "not-null")]
     return not told or told[-1] == "match-null"
-
-
-def _by_name(listed: Iterable[Listed]) -> Specifiers:
-    found: dict[NormalizedName, list[str]] = {}
-    for one in listed:
-        found.setdefault(one.name, []).append(one.specifier)
-    return tuple((name, tuple(dict.fromkeys(specifiers))) for name, specifiers in sorted(found.items()))

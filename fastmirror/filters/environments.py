@@ -10,6 +10,7 @@ from packaging import tags
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from fastmirror import ini
+from fastmirror.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,9 @@ class Target(NamedTuple):
 
     python: str  # "cp312", "cp313t", "pp310"
     platform: str  # "manylinux_2_28_x86_64", "macosx_14_0_arm64", "win_amd64"
+
+    def __str__(self) -> str:
+        return f"{self.python} {self.platform}"
 
     @property
     def version(self) -> tuple[int, int]:
@@ -85,6 +89,36 @@ def can_install(file: File, distribution: Distribution, target: Target) -> bool:
         return False
     requires = file.keys.get("requires-python")
     return not isinstance(requires, str) or _accepts(requires, target.version)
+
+
+def marker_environments(target: Target) -> list[dict[str, str]]:
+    """What markers (PEP 508) go by there, for the first release of that Python and for a last one."""
+    system, os_name, machine = _machine(target.platform)
+    minor = "{}.{}".format(*target.version)
+    kind = "CPython" if target.is_cpython else "PyPy"
+    common = {
+        "os_name": os_name,
+        "sys_platform": {"Linux": "linux", "Darwin": "darwin", "Windows": "win32"}[system],
+        "platform_system": system,
+        "platform_machine": machine,
+        "platform_release": "",
+        "platform_version": "",
+        "platform_python_implementation": kind,
+        "implementation_name": kind.lower(),
+        "python_version": minor,
+    }
+    releases = (f"{minor}.{micro}" for micro in (0, _LAST_MICRO))
+    return [{**common, "python_full_version": full, "implementation_version": full} for full in releases]
+
+
+def _machine(platform: str) -> tuple[str, str, str]:
+    """System, os.name and machine, as Python names them there."""
+    if platform.startswith("win"):
+        return "Windows", "nt", {"win32": "x86", "win_amd64": "AMD64", "win_arm64": "ARM64"}[platform]
+    if mac := _MACOS.fullmatch(platform):
+        return "Darwin", "posix", mac["machine"]
+    libc = _LIBC.fullmatch(platform)
+    return "Linux", "posix", libc["machine"] if libc else platform.removeprefix("linux_")
 
 
 def _is_compatible(filename: str, target: Target) -> bool:
@@ -149,6 +183,19 @@ def read(config: ini.Ini) -> Environments | None:
     for line in entry.lines:
         targets += _targets(entry, line)
     return Environments(tuple(dict.fromkeys(targets)), sdists)  # type: ignore[arg-type]
+
+
+def dependencies_for(config: ini.Ini) -> tuple[Target, ...]:
+    """The environments whose dependencies are mirrored too; none if they are not asked for. Raises SettingsError."""
+    if not config.read("mirror", "with-dependencies", ini.boolean, False):
+        return ()
+    stated = read(config)
+    if stated is None:
+        raise SettingsError(
+            f"{config.source}: with-dependencies without [environments] targets: whose dependencies?"
+            " (hint: targets = cp312 manylinux_2_28_x86_64)"
+        )
+    return stated.targets
 
 
 def _targets(entry: ini.Entry, line: ini.Line) -> Iterator[Target]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastmirror.filters.environments import Environments
+    from fastmirror.filters.environments import Environments, Target
     from fastmirror.filters.metadata import PatternRule, RangeRule
     from fastmirror.filters.plugins import Plugin
     from fastmirror.filters.releases import Latest
@@ -41,4 +41,7 @@ class FilterSettings:
     environments: Environments | None = None
     drop_yanked: bool = False
     advisories: Specifiers = ()  # versions that go, pinned or not
+    # Dependencies are mirrored too, for these environments; with the extras that the lists ask for.
+    dependencies_for: tuple[Target, ...] = ()
+    extras: tuple[tuple[NormalizedName, tuple[str, ...]], ...] = ()
     plugins: tuple[Plugin, ...] = ()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fastmirror.model import File
+    from fastmirror.model import Demand, File
     from fastmirror.names import NormalizedName
 
 
@@ -18,3 +18,4 @@ class Listing(NamedTuple):
     files: Sequence[File]
     versions: Sequence[str] | None  # that the page gives, where it does
     document: Mapping[str, Any] | None = None  # the legacy JSON document, where a filter needs it
+    demand: Demand | None = None  # what other projects require of it, where dependencies are mirrored

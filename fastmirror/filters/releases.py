@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from packaging.specifiers import SpecifierSet
 
+from fastmirror.filters.environments import can_install
 from fastmirror.filters.versions import parsed
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from fastmirror.model import File
+    from fastmirror.filters.environments import Target
+    from fastmirror.filters.versions import Versions
+    from fastmirror.model import Demand, File
 
     Releases = Mapping[str, Sequence[File]]
     Keep = Callable[[Releases], set[str]]  # the versions that stay
@@ -51,6 +54,50 @@ def pinned(specifiers: Sequence[str]) -> set[Version]:
     """The versions that these specifiers name one by one, with ``==`` or ``===`` (PEP 592)."""
     named = (part for text in specifiers for part in SpecifierSet(text) if part.operator in ("==", "==="))
     return {version for part in named if (version := parsed(part.version)) is not None}
+
+
+def demanded(
+    demand: Demand, targets: Sequence[Target], versions: Versions, keep: int | None, others: Sequence[Keep]
+) -> Keep:
+    """Of each requirement, the newest so many versions that an installer would take for it; None: all of them.
+
+    That is in each environment where it is required: what others leave of what can be installed there, no
+    pre-release if there is a final one, nothing yanked but what ``==`` names.
+    """
+
+    def keeps(releases: Releases) -> set[str]:
+        left = set.intersection(set(releases), *(other(releases) for other in others))
+        needed: set[Version] = set()
+        for target in targets:
+            specifiers = [text for text, labels in demand.specifiers if str(target) in labels]
+            candidates = _installable({name: releases[name] for name in left}, versions, target) if specifiers else {}
+            for text in specifiers:
+                exact = pinned([text])
+                sound = [version for version, is_sound in candidates.items() if is_sound or version in exact]
+                needed.update(sorted(SpecifierSet(text).filter(sound), reverse=True)[:keep])
+        return {name for name in left if parsed(name) in needed}
+
+    return keeps
+
+
+def either(one: Keep, other: Keep) -> Keep:
+    """What one of the two keeps."""
+    return lambda releases: one(releases) | other(releases)
+
+
+def _installable(releases: Releases, versions: Versions, target: Target) -> dict[Version, bool]:
+    """The versions that can be installed somewhere; whether some file for it is not yanked."""
+    found: dict[Version, bool] = {}
+    for name, files in releases.items():
+        fitting = [file for file in files if can_install(file, versions.of(file.filename), target)]
+        if fitting and (version := parsed(name)) is not None:
+            found[version] = found.get(version, False) or not all(map(is_yanked, fitting))
+    return found
+
+
+def is_yanked(file: File) -> bool:
+    """Whether upstream has withdrawn a file (PEP 592)."""
+    return bool(file.keys.get("yanked"))
 
 
 def _contains(sets: Sequence[SpecifierSet], version: Version) -> bool:
@@ -111,11 +158,11 @@ def shown_version(releases: Releases) -> str | None:
     best: tuple[tuple[object, ...], str] | None = None
     for place, (name, files) in enumerate(releases.items()):
         version = parsed(name)
-        is_yanked = bool(files) and all(file.keys.get("yanked") for file in files)
+        is_sound = not files or not all(map(is_yanked, files))
         if version is None:
-            rank: tuple[object, ...] = (not is_yanked, False, place)
+            rank: tuple[object, ...] = (is_sound, False, place)
         else:
-            rank = (not is_yanked, True, not version.is_prerelease, version)
+            rank = (is_sound, True, not version.is_prerelease, version)
         if best is None or rank > best[0]:
             best = rank, name
     return best[1] if best else None

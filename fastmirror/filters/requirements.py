@@ -15,13 +15,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from fastmirror.errors import InvalidName, SettingsError
 from fastmirror.names import normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from fastmirror.filters.filter_settings import Specifiers
     from fastmirror.names import NormalizedName
 
 
@@ -32,6 +34,7 @@ class Listed(NamedTuple):
     specifier: str  # "" if every version will do
     is_bare: bool  # a name and nothing else
     where: str  # file and line
+    extras: tuple[str, ...] = ()  # in no order
 
 
 class Files(NamedTuple):
@@ -75,7 +78,7 @@ def parse_requirement(text: str, where: str) -> Listed:
             specifier.contains("0")  # reads its version: of digits Python reads some thousands, no more
     except (InvalidRequirement, InvalidName, RecursionError, ValueError):
         raise SettingsError(f"{where}: {text[:120]!r}: expected a requirement, such as six or six>=1.16") from None
-    return Listed(name, str(requirement.specifier), requirement.name == text, where)
+    return Listed(name, str(requirement.specifier), requirement.name == text, where, tuple(requirement.extras))
 
 
 def without_comment(line: str) -> str:
@@ -204,3 +207,20 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         joined, begun = "", 0
     if joined:
         yield begun, joined
+
+
+def by_name(listed: Iterable[Listed]) -> Specifiers:
+    """The specifiers of each project, by its name."""
+    found: dict[NormalizedName, list[str]] = {}
+    for one in listed:
+        found.setdefault(one.name, []).append(one.specifier)
+    return tuple((name, tuple(dict.fromkeys(specifiers))) for name, specifiers in sorted(found.items()))
+
+
+def extras_by_name(listed: Iterable[Listed]) -> tuple[tuple[NormalizedName, tuple[str, ...]], ...]:
+    """The extras that are asked for, project by project."""
+    found: dict[NormalizedName, set[str]] = {}
+    for one in listed:
+        if one.extras:
+            found.setdefault(one.name, set()).update(canonicalize_name(extra) for extra in one.extras)
+    return tuple((name, tuple(sorted(extras))) for name, extras in sorted(found.items()))

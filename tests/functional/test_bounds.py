@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastmirror.closure import Closure
 from fastmirror.discovery import Discovery
 from fastmirror.errors import SettingsError
 from fastmirror.filters import Filters
@@ -141,9 +142,9 @@ def test_a_root_index_is_asked_for_again_when_upstream_says(
     index.fault("/simple/", faults.status(500, retry_after=7), times=1, skip=2)
     settings = parse_settings(None, overrides={"directory": str(tmp_path), "master": index.url})
     session = Session(settings.upstream)
-    root = Discovery(settings, Filters(settings.filters), None, session, str(tmp_path), "").fetch_root(
-        trust_cache=False
-    )
+    filters = Filters(settings.filters)
+    closure = Closure(settings.filters, filters, None, (), "")
+    root = Discovery(settings, filters, None, session, str(tmp_path), closure).fetch_root(trust_cache=False)
     session.close()
     assert (root.reply.status, waits) == (200, [7.0, 300.0, 4.0])
     told = [record.getMessage().partition(": ")[2] for record in caplog.records]

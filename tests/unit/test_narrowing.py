@@ -10,7 +10,7 @@ import pytest
 
 from fastmirror.filters import Filters, FilterSettings, Listing
 from fastmirror.layout import Layout, Tree
-from fastmirror.model import Known, Outcome, ProjectJob, Share
+from fastmirror.model import Demand, Known, Outcome, ProjectJob, Share
 from fastmirror.names import NormalizedName
 from fastmirror.pages import Context
 from fastmirror.schema import RecordedJob
@@ -57,7 +57,7 @@ class Chosen(Filters):
             else [version for version in listing.versions if version in chosen],
         )
 
-    def digest(self, name: NormalizedName) -> str:
+    def digest(self, name: NormalizedName, demand: Demand | None = None) -> str:
         return f"{name} {self._versions} {self._wants is not None}"
 
 

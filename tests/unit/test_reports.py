@@ -185,6 +185,7 @@ def test_a_plan_as_json_has_the_fields_by_name() -> None:
         "denied": [],
         "sweep": 0,
         "left_out": [],
+        "gaps": [],
     }
 
 
