@@ -166,7 +166,9 @@ def _cost(
     files = size = failed = 0
     left_out: dict[str, LeftOut] = {}
     for names in in_chunks(update, CHUNK):
-        known = state.known(names) if state else {}
+        # All of each page counts, not only what is new: what filters leave out is told of the whole.
+        held = state.known(names) if state else {}
+        known = {name: one._replace(etag="", upstream_digest="") for name, one in held.items()}
         demands = closure.demands
         jobs = [
             ProjectJob(name, update[name], known.get(name), wanted=False, force=False, demand=demands.get(name))
