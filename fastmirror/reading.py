@@ -137,7 +137,8 @@ def narrowed(reading: Reading, filters: Filters) -> Reading | None:
     page = reading.page
     listing = listing_of(reading)
     kept = filters.narrow(listing)
-    if kept is None or kept is listing:
+    lacking = filters.refusals(listing)
+    if kept is None or (kept is listing and not lacking):
         return reading if kept is not None else None
     keys = {key: value for key, value in page.keys.items() if key != "versions"}
     if kept.versions is not None:
@@ -148,7 +149,7 @@ def narrowed(reading: Reading, filters: Filters) -> Reading | None:
         again = filters.narrow(listing._replace(files=[*page.files, *unread]))
         names = {file.filename for file in again.files} if again is not None else set()
         refused = [(name, reason) for name, reason in refused if name in names]
-    narrow = page._replace(files=list(kept.files), refused=refused, keys=keys)
+    narrow = page._replace(files=list(kept.files), refused=[*refused, *lacking], keys=keys)
     return reading._replace(page=narrow, due=filters.due(listing))
 
 

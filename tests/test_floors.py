@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parents[1] / "fastmirror"
 # Bottom to top: a module imports only what stands before it. Not all of them need to exist.
 _STOREYS = (
     "__init__ errors names model layout masking effective ini",
-    "filters.listing filters.versions filters.uploads filters.environments filters.releases filters.platforms",
-    "filters.metadata filters.plugins filters.filter_settings filters",
+    "filters.listing filters.versions filters.uploads filters.locks filters.environments filters.releases",
+    "filters.platforms filters.metadata filters.plugins filters.filter_settings filters",
     "filters.requirements filters.advisories filters.vocabulary filters.configuration",
     "settings settings_upstream settings_file",
     "dependencies planner weight simple_html simple_entry simple legacy summary",

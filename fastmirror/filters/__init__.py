@@ -11,18 +11,19 @@ import json
 import math
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xxhash
 
 from fastmirror.filters import metadata, platforms, releases
 from fastmirror.filters.filter_settings import FilterSettings
 from fastmirror.filters.listing import Listing
+from fastmirror.filters.locks import Locks
 from fastmirror.filters.versions import Versions, by_version, parsed
 from fastmirror.model import LeftOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from fastmirror.filters.metadata import PatternRule
     from fastmirror.filters.releases import Keep
@@ -51,6 +52,7 @@ class Filters:
         self._pinned_releases = None if settings.pinned_releases is None else dict(settings.pinned_releases)
         self._block_releases = dict(settings.block_releases)
         self._advisories = dict(settings.advisories)
+        self._locks = {name: Locks(locks) for name, locks in settings.locks}
         self._plugins = [(plugin, plugin.load()) for plugin in settings.plugins]
         paths = [rule.path for rule in (*settings.project_rules, *settings.file_rules)]
         paths += [rule.path for rule in settings.file_ranges]
@@ -80,7 +82,8 @@ class Filters:
         self._common = _digest(*common) if any(common) else ""
         lists = (settings.allow_releases, settings.pinned_releases, settings.block_releases or None)
         by_name = (*lists, settings.final_only, settings.exempt if self._has_bounds else None)
-        advised = [settings.advisories] if settings.advisories else []
+        locked = [(name, locks.identity) for name, locks in self._locks.items()]
+        advised = [part for part in (settings.advisories, locked) if part]
         is_narrow = bool(self._common or advised) or any(part is not None for part in by_name)
         # Digest of everything that `narrow` goes by; empty if it leaves all as it is.
         self.narrowing = (
@@ -140,6 +143,11 @@ class Filters:
         times = (uploads.due(file, self._moment) for file in listing.files)
         return min((due for due in times if due is not None), default=None)
 
+    def refusals(self, listing: Listing) -> list[tuple[str, str]]:
+        """What is to be had of a project, and upstream has not, or has otherwise: (file name, reason)."""
+        locks = self._locks.get(listing.name)
+        return locks.refusals(listing.files) if locks is not None else []
+
     def left_out(self, listing: Listing) -> list[LeftOut]:
         """What each filter leaves out by itself, those of versions of what the filters of files leave; then all."""
         versions, files = Versions(listing.name, listing.versions), listing.files
@@ -163,6 +171,8 @@ class Filters:
             own.append(("allowed", self._allow_releases.get(name)))
         if self._pinned_releases is not None:
             own.append(("pinned", self._pinned_releases.get(name)))
+        if name in self._locks:
+            own.append(("locked", self._locks[name].identity))
         if name in self._block_releases:
             own.append(("blocked", self._block_releases[name]))
         if demand is not None and (not demand.is_root or self._own_version_judges(name)):
@@ -208,7 +218,7 @@ class Filters:
         if any(self._excluded):
             judges.append(("exclude_platform", lambda file: not self._is_excluded(file, versions)))
         if settings.file_rules or settings.file_ranges:
-            facts = _facts(listing, versions, with_document=self.needs_document)
+            facts = metadata.facts_of(listing, versions, with_document=self.needs_document)
         if settings.file_rules:
             rules = self._file_rules
             judges.append(
@@ -222,6 +232,13 @@ class Filters:
                 (
                     "version_range_release_file_metadata",
                     lambda file: all(metadata.is_in_range(rule, facts(file)) for rule in ranges),
+                )
+            )
+        if (locks := self._locks.get(listing.name)) is not None:
+            judges.append(
+                (
+                    "project_requirements_pinned",
+                    lambda file: locks.admit(file, versions.of(file.filename).version),
                 )
             )
         if (uploads := settings.uploads) is not None:
@@ -302,26 +319,6 @@ def _digest(*parts: object) -> str:
 @lru_cache(maxsize=1024)  # most projects are listed nowhere: all alike
 def _own_digest(common: str, own: tuple[object, ...]) -> str:
     return _digest(common, own)
-
-
-def _entries(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The files' own entries in the legacy document, by their names."""
-    known = document.get("releases")
-    listed = known.values() if isinstance(known, dict) else ()
-    entries = [entry for files in listed if isinstance(files, list) for entry in files if isinstance(entry, dict)]
-    return {filename: entry for entry in entries if isinstance(filename := entry.get("filename"), str)}
-
-
-def _facts(listing: Listing, versions: Versions, *, with_document: bool) -> Callable[[File], dict[str, Any]]:
-    """What the metadata says of each file."""
-    document = listing.document or {}
-    entries = _entries(document) if with_document else {}
-
-    def facts(file: File) -> dict[str, Any]:
-        told = metadata.file_facts(file, versions.of(file.filename), entries.get(file.filename, {}))
-        return told | {"info": document.get("info")}
-
-    return facts
 
 
 def _sum(name: str, files: Sequence[File]) -> LeftOut:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastmirror.filters.environments import Environments, Target
+    from fastmirror.filters.locks import Lock
     from fastmirror.filters.metadata import PatternRule, RangeRule
     from fastmirror.filters.plugins import Plugin
     from fastmirror.filters.releases import Latest
@@ -26,6 +27,7 @@ class FilterSettings:
     release_patterns: tuple[str, ...] = ()  # versions that go
     allow_releases: Specifiers | None = None
     pinned_releases: Specifiers | None = None
+    locks: tuple[tuple[NormalizedName, tuple[Lock, ...]], ...] = ()  # of pinned projects: files named one by one
     block_releases: Specifiers = ()
     final_only: frozenset[NormalizedName] | None = None  # of these projects no pre-releases; empty: of any
     latest: Latest | None = None

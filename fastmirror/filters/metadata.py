@@ -15,9 +15,10 @@ from packaging.version import Version
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from fastmirror.filters.versions import Distribution
+    from fastmirror.filters.listing import Listing
+    from fastmirror.filters.versions import Distribution, Versions
     from fastmirror.model import File
 
 
@@ -59,6 +60,26 @@ def file_facts(file: File, distribution: Distribution, legacy: Mapping[str, Any]
         "packagetype": distribution.packagetype,
     }
     return {"release": distribution.version, "release_file": {**simple, **legacy}}
+
+
+def facts_of(listing: Listing, versions: Versions, *, with_document: bool) -> Callable[[File], dict[str, Any]]:
+    """What the metadata says of each file."""
+    document = listing.document or {}
+    entries = _entries(document) if with_document else {}
+
+    def facts(file: File) -> dict[str, Any]:
+        told = file_facts(file, versions.of(file.filename), entries.get(file.filename, {}))
+        return told | {"info": document.get("info")}
+
+    return facts
+
+
+def _entries(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The files' own entries in the legacy document, by their names."""
+    known = document.get("releases")
+    listed = known.values() if isinstance(known, dict) else ()
+    entries = [entry for files in listed if isinstance(files, list) for entry in files if isinstance(entry, dict)]
+    return {filename: entry for entry in entries if isinstance(filename := entry.get("filename"), str)}
 
 
 def values_at(facts: Mapping[str, Any], path: Sequence[str]) -> list[str]:

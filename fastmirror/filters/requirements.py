@@ -1,8 +1,8 @@
 """Lists of requirements as they exist in the field: requirements files, ``uv.lock``, ``pylock.toml``. Pure.
 
 Of a requirements file (pip's documentation, "Requirements File Format") the names and the specifiers count;
-``-r`` adds another file, ``-c`` narrows what is named; hashes, extras and markers are read over; addresses
-and paths are skipped with a warning. Files are read by a function that is handed in.
+``-r`` adds another file, ``-c`` narrows what is named; markers are read over; addresses and paths are skipped
+with a warning. Files are read by a function that is handed in.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from fastmirror.errors import InvalidName, SettingsError
+from fastmirror.filters.locks import Lock, files_of_options, files_of_package
 from fastmirror.names import normalize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from fastmirror.filters.filter_settings import Specifiers
+    from fastmirror.filters.locks import Locked
     from fastmirror.names import NormalizedName
 
 
@@ -35,6 +37,7 @@ class Listed(NamedTuple):
     is_bare: bool  # a name and nothing else
     where: str  # file and line
     extras: tuple[str, ...] = ()  # in no order
+    files: tuple[Locked, ...] = ()  # only these; none: any
 
 
 class Files(NamedTuple):
@@ -148,7 +151,11 @@ class _Reader:
             elif _ADDRESS.match(text) or " @ " in text:
                 self._warnings.append(f"{where}: {text[:120]!r}: an address or a path, skipped")
             elif text and not text.startswith("-"):
-                yield parse_requirement(_OPTION.sub("", text).strip(), where)
+                requirement = _OPTION.sub("", text).strip()
+                files, has_others = files_of_options(text[len(requirement) :])
+                if has_others:
+                    self._warnings.append(f"{where}: {requirement[:120]!r}: hashes other than sha256 are not held to")
+                yield parse_requirement(requirement, where)._replace(files=files)
 
     def _locked(self, content: bytes, path: str, key: str) -> Iterator[Listed]:
         try:
@@ -170,7 +177,19 @@ class _Reader:
                 if source not in ({"editable": "."}, {"virtual": "."}):  # which is the locked project itself
                     self._warnings.append(f"{where}: {name[:120]!r}: from elsewhere than an index, skipped")
             else:
-                yield parse_requirement(f"{name}=={version}" if isinstance(version, str) else name, where)
+                yield self._held(
+                    parse_requirement(f"{name}=={version}" if isinstance(version, str) else name, where), package
+                )
+
+    def _held(self, listed: Listed, package: dict[str, Any]) -> Listed:
+        """What is locked, held to the files that the package names."""
+        try:
+            files = tuple(files_of_package(package))
+        except ValueError as error:
+            raise SettingsError(f"{listed.where}: {listed.name}: {error!s:.120}") from error
+        if not all(file.sha256 for file in files):
+            self._warnings.append(f"{listed.where}: {listed.name}: a file without sha256 is held to its name alone")
+        return listed._replace(files=files)
 
 
 def _line_of(name: str, text: str) -> int:
@@ -224,3 +243,11 @@ def extras_by_name(listed: Iterable[Listed]) -> tuple[tuple[NormalizedName, tupl
         if one.extras:
             found.setdefault(one.name, set()).update(canonicalize_name(extra) for extra in one.extras)
     return tuple((name, tuple(sorted(extras))) for name, extras in sorted(found.items()))
+
+
+def locks_by_name(listed: Iterable[Listed]) -> tuple[tuple[NormalizedName, tuple[Lock, ...]], ...]:
+    """What is admitted of each project of which some files are named one by one."""
+    found: dict[NormalizedName, dict[Lock, None]] = {}
+    for one in listed:
+        found.setdefault(one.name, {})[Lock(one.specifier, one.files, one.where)] = None
+    return tuple((name, tuple(locks)) for name, locks in sorted(found.items()) if any(lock.files for lock in locks))

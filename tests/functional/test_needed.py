@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tests.published import filenames, last_run, stored, succeed
+from tests.published import filenames, last_run, root, stored, succeed
 
 if TYPE_CHECKING:
     from tests.conftest import Mirror
@@ -90,3 +90,24 @@ def test_filters_say_in_a_plan_what_they_save_and_act_on_what_is_there(mirror: M
     advisory.write_text("b==3.0\n")
     succeed(mirror.run())
     assert filenames(mirror, "a") == ["a-2.0-cp312-cp312-win_amd64.whl", WHEEL.format("3.0")]
+
+
+def test_of_a_lock_exactly_the_files_come_that_it_names_and_one_that_differs_is_refused_by_name(
+    mirror: Mirror, index: FakeIndex
+) -> None:
+    named = index.add_file("a", WHEEL.format("1.0"))
+    for filename in ("a-1.0.tar.gz", WHEEL.format("2.0")):
+        index.add_file("a", filename)
+    index.add_file("b", "b-1.0-py3-none-any.whl")
+    lock = mirror.home / "pylock.toml"
+    text = '[[packages]]\nname = "a"\nversion = "1.0"\n[[packages.wheels]]\nurl = "{}"\nhashes = {{ sha256 = "{}" }}\n'
+    lock.write_text(text.format(named.filename, named.sha256))
+    mirror.settings["plugins.enabled"] = "project_requirements\nproject_requirements_pinned"
+    mirror.settings["allowlist.requirements"] = str(lock)
+    succeed(mirror.run())
+    assert (set(root(mirror)["projects"]), stored(mirror)) == ({"a"}, {WHEEL.format("1.0")})
+    lock.write_text(text.format(named.filename, "0" * 64))
+    done = mirror.run()
+    reason = f"its sha256 upstream is {named.sha256}, and {'0' * 64} in {lock}:2"
+    assert (done.status, mirror.failures()["a"]) == (1, f"{named.filename}: {reason}")
+    assert filenames(mirror, "a") == []

@@ -40,8 +40,8 @@ def refusal(content: str | bytes, path: str = "reqs/r.txt", **others: str) -> st
         ("Six", ("six", "")),
         ("six==1.16  # why", ("six", "==1.16")),
         ("six[extra]>=1 ; python_version < '3'", ("six", ">=1")),
-        ("six==1.16 --hash=sha256:00 --hash=sha256:11", ("six", "==1.16")),
-        ("six==1.16 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11", ("six", "==1.16")),
+        (f"six==1.16 --hash=sha256:{'0' * 64} --hash=sha256:{'1' * 64}", ("six", "==1.16")),
+        (f"six==1.16 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{'1' * 64}", ("six", "==1.16")),
         ("six \\\n  ==1.16", ("six", "==1.16")),
     ],
 )
