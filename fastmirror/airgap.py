@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -76,8 +77,7 @@ def import_(
     from fastmirror.telling import tell
 
     with at_work(context, settings):
-        done = import_bundle(settings, os.path.abspath(bundle), allowed_signers)
-        tell(settings)
+        done = import_bundle(settings, os.path.abspath(bundle), allowed_signers, partial(tell, settings))
     signed = f", signed by {clean(done.signer)}" if done.signer else ""
     changed = f"{done.projects:,} projects changed, {done.written:,} paths, {human_bytes(done.bytes)}"
     show(f"bundle {done.number}{signed}: {changed}, {done.removed:,} removed")

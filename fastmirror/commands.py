@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -275,7 +276,7 @@ def _run(context: typer.Context, settings: Settings, options: RunOptions) -> int
     from fastmirror.telling import tell
 
     with at_work(context, settings) as progress:
-        summary = run_mirror(settings, options, progress, lambda _: tell(settings))
+        summary = run_mirror(settings, options, progress, partial(tell, settings))
     show(reports.summary_text(summary))
     return summary.exit_status
 

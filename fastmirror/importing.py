@@ -39,7 +39,10 @@ from fastmirror.unowned import owner
 from fastmirror.web import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastmirror.settings import Settings
+    from fastmirror.storage import Storage
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 500
@@ -64,11 +67,14 @@ class _Staged(NamedTuple):
     staged: str
 
 
-def import_bundle(settings: Settings, directory: str, allowed_signers: str | None) -> Imported:
+def import_bundle(
+    settings: Settings, directory: str, allowed_signers: str | None, ended: Callable[[Storage], None]
+) -> Imported:
     """Apply a bundle. Raises UpstreamError, with nothing changed, if it is not whole or not the next one.
 
     Cut off while its files take their places, readers still see whole pages; import it again. The state's
     rows are made from the pages, so that status, verify and export work here as where it was made.
+    `ended` is called when it is applied, while the mirror is still held.
     """
     signer = ""
     if allowed_signers is not None:
@@ -81,7 +87,9 @@ def import_bundle(settings: Settings, directory: str, allowed_signers: str | Non
         parts = open_parts(settings, lock)
         try:
             _require_next(parts, header)
-            return _Import(parts, header, entries, directory).apply()._replace(signer=signer)
+            done = _Import(parts, header, entries, directory).apply()
+            ended(parts.storage)
+            return done._replace(signer=signer)
         finally:
             parts.storage.close()
             parts.state.close()

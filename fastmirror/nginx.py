@@ -162,6 +162,13 @@ http {
             add_header Cache-Control no-cache;
             try_files $uri =404;
         }
+        location = /status {
+            return 301 /status/;
+        }
+        location = /status/ {
+            add_header Cache-Control no-cache;
+            try_files /status/index.html =404;
+        }
         location /status/ {
             types {
                 text/html        html;

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from fastmirror.masking import clean
 from fastmirror.progress import human_bytes, human_time
 from fastmirror.summary import gap_lines
+from fastmirror.wording import counted, date_and_time, files_text, joined, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,15 +35,15 @@ def summary_text(summary: Summary) -> str:
     always = ("updated", "removed", "failed")
     lines = [
         "projects: " + ", ".join(f"{count:,} {what}" for count, what in counts if count or what in always),
-        f"fetched: {_files(summary.files, summary.bytes)} in {human_time(summary.seconds)}{_rates(summary)}",
+        f"fetched: {files_text(summary.files, summary.bytes)} in {human_time(summary.seconds)}{_rates(summary)}",
         *_failure_lines(summary.failures, summary.failed + summary.partial),
     ]
     if summary.swept:
-        found = _counted((summary.swept_unread, "not read"))
-        swept = _plural(summary.swept, "project", "projects")
+        found = counted((summary.swept_unread, "not read"))
+        swept = plural(summary.swept, "project", "projects")
         lines.insert(1, ", ".join([f"swept: {swept}", f"{summary.swept_changed:,} changed", *found]))
     if summary.held_removals or summary.held_files:
-        held = _joined((summary.held_removals, "project", "projects"), (summary.held_files, "file", "files"))
+        held = joined((summary.held_removals, "project", "projects"), (summary.held_files, "file", "files"))
         options = [
             f"--set {key}={count}"
             for key, count in (("max-removals", summary.held_removals), ("max-removed-files", summary.held_files))
@@ -63,7 +63,7 @@ def _rates(summary: Summary) -> str:
 
 
 def _verdict(summary: Summary) -> str:
-    missing = _counted((summary.failed, "failed"), (summary.partial, "partial"), (summary.pending, "not yet done"))
+    missing = counted((summary.failed, "failed"), (summary.partial, "partial"), (summary.pending, "not yet done"))
     if summary.held_removals or summary.held_files:
         missing.append("removals held back")
     if summary.error:
@@ -95,19 +95,19 @@ def settings_text(settings: Settings) -> str:
 
 def settings_json(settings: Settings) -> str:
     """The settings in force as one JSON object: a list of section, key, value and origin, and the warnings."""
-    return _json({"settings": [one._asdict() for one in settings.effective], "warnings": settings.warnings})
+    return as_json({"settings": [one._asdict() for one in settings.effective], "warnings": settings.warnings})
 
 
 def verification_text(found: Verification, *, delete: bool) -> str:
     """The closing lines of a verification; the last one says whether all is well."""
     rate = f" ({human_bytes(found.bytes / found.seconds)}/s)" if found.seconds > 0 else ""
-    checked = f"{_plural(found.projects, 'project', 'projects')}, {_files(found.files, found.bytes)}"
+    checked = f"{plural(found.projects, 'project', 'projects')}, {files_text(found.files, found.bytes)}"
     lines = [f"checked: {checked} in {human_time(found.seconds)}{rate}", *found.notes]
     damaged = found.mended + found.unmended
     if damaged:
-        kinds = _counted(*((count, kind) for kind, count in found.by_kind.items()))
+        kinds = counted(*((count, kind) for kind, count in found.by_kind.items()))
         left = "to repair" if found.dry_run else "not repaired"
-        became = _counted((found.mended, "repaired"), (found.unmended, left))
+        became = counted((found.mended, "repaired"), (found.unmended, left))
         lines.append(f"damaged: {', '.join(kinds)}: {', '.join(became)}")
         for one in found.found[:_SHOWN_FAILURES]:
             size = f", {human_bytes(one.size)}" if one.size else ""
@@ -115,9 +115,9 @@ def verification_text(found: Verification, *, delete: bool) -> str:
         if damaged > _SHOWN_FAILURES:
             lines.append(f"  … and {damaged - _SHOWN_FAILURES:,} more (the log names all)")
     if found.left:
-        lines.append(f"left to the next verification: {_plural(found.left, 'project', 'projects')}")
+        lines.append(f"left to the next verification: {plural(found.left, 'project', 'projects')}")
     if found.fetched_files:
-        lines.append(f"fetched: {_files(found.fetched_files, found.fetched_bytes)}")
+        lines.append(f"fetched: {files_text(found.fetched_files, found.fetched_bytes)}")
     if found.root_index:
         became_index = "is to be written anew" if found.dry_run else "written anew"
         lines.append(f"root index: {became_index}: {', '.join(found.root_index)}")
@@ -133,7 +133,7 @@ def _unowned_lines(found: Verification, *, delete: bool) -> list[str]:
         return [f"nothing is removed: {found.refusal}"]
     if not found.unowned:
         return []
-    what = f"owned by no project: {_files(found.unowned, found.unowned_bytes)}"
+    what = f"owned by no project: {files_text(found.unowned, found.unowned_bytes)}"
     if found.held:
         fate = f": held back by the deletion guard (hint: --set max-removed-files={found.held})"
     elif found.removed:
@@ -146,7 +146,7 @@ def _unowned_lines(found: Verification, *, delete: bool) -> list[str]:
 
 
 def _judgement(found: Verification) -> str:
-    missing = _counted(
+    missing = counted(
         (found.unmended, "damaged"),
         (found.failed, "projects not whole"),
         (found.pending, "projects not looked at"),
@@ -165,8 +165,8 @@ def deletion_text(deletion: Deletion) -> str:
     verb = "would be deleted" if deletion.dry_run else "deleted"
     lines = [f"  {clean(path)}" for path in deletion.paths] if deletion.dry_run else []
     lines += [f"not in the mirror: {clean(name)}" for name in deletion.absent]
-    projects = _plural(len(deletion.held), "project", "projects")
-    lines.append(f"{verb}: {projects}, {_files(len(deletion.paths), deletion.bytes)}")
+    projects = plural(len(deletion.held), "project", "projects")
+    lines.append(f"{verb}: {projects}, {files_text(len(deletion.paths), deletion.bytes)}")
     return "\n".join(lines)
 
 
@@ -176,23 +176,23 @@ def plan_text(plan: PlannedRun) -> str:
     if not plan.complete:
         lines.append("the upstream's list of projects was not read: only what was asked for by name is planned")
     again = f", of them {plan.retry:,} after a failure" if plan.retry else ""
-    lines.append(f"to update: {_plural(plan.update, 'project', 'projects')}{again}{_names(plan.names, plan.update)}")
+    lines.append(f"to update: {plural(plan.update, 'project', 'projects')}{again}{_names(plan.names, plan.update)}")
     held = ", which the deletion guard would hold back" if plan.held else ""
     removals = len(plan.remove)
     removed = plan.remove[len(plan.denied) :]
-    lines.append(f"to remove: {_plural(removals, 'project', 'projects')}{held}")
+    lines.append(f"to remove: {plural(removals, 'project', 'projects')}{held}")
     lines[-1] += _names(plan.denied, len(plan.denied), "no longer selected: ")
     lines[-1] += _names(removed, len(removed), "no longer listed: " if plan.denied else "")
     if plan.sweep:
-        lines.append(f"to sweep: {_plural(plan.sweep, 'project', 'projects')}, for what changes without a serial")
+        lines.append(f"to sweep: {plural(plan.sweep, 'project', 'projects')}, for what changes without a serial")
     if plan.files is not None:
-        lines.append(f"to fetch: {_files(plan.files, plan.bytes)}")
+        lines.append(f"to fetch: {files_text(plan.files, plan.bytes)}")
     if plan.left_out:
         total, *each = plan.left_out
-        lines.append(f"filters leave out of these projects: {_files(total.files, total.bytes)}")
-        lines += [f"  {clean(one.filter)} by itself: {_files(one.files, one.bytes)}" for one in each]
+        lines.append(f"filters leave out of these projects: {files_text(total.files, total.bytes)}")
+        lines += [f"  {clean(one.filter)} by itself: {files_text(one.files, one.bytes)}" for one in each]
     if plan.failed:
-        lines.append(f"not known: {_plural(plan.failed, 'page', 'pages')} could not be read")
+        lines.append(f"not known: {plural(plan.failed, 'page', 'pages')} could not be read")
     lines += gap_lines(plan.gaps)
     if plan.complete and not (plan.update or plan.remove or plan.sweep):
         lines.append("nothing to do")
@@ -202,14 +202,14 @@ def plan_text(plan: PlannedRun) -> str:
 def plan_json(plan: PlannedRun) -> str:
     """The plan as one JSON object, its keys named like the fields of PlannedRun."""
     left_out, gaps = [one._asdict() for one in plan.left_out], [gap._asdict() for gap in plan.gaps]
-    return _json({**plan._asdict(), "left_out": left_out, "gaps": gaps})
+    return as_json({**plan._asdict(), "left_out": left_out, "gaps": gaps})
 
 
 def status_text(status: MirrorStatus) -> str:
     """How complete and how fresh the mirror is, what failed and why, and when it is tried again."""
     lines = [
         f"mirror: {clean(status.directory)} ({status.layout} layout)",
-        f"holds: {_plural(status.projects, 'project', 'projects')}, {_files(status.files, status.bytes)}",
+        f"holds: {plural(status.projects, 'project', 'projects')}, {files_text(status.files, status.bytes)}",
         f"serial: {'none yet' if status.serial is None else status.serial}",
         f"fresh: {_freshness(status)}",
         f"last run: {_last_run(status.last_run)}",
@@ -217,46 +217,51 @@ def status_text(status: MirrorStatus) -> str:
     if not status.clean:
         lines.append("unfinished: the last run was cut off, or one is going on now; the next run mends what is left")
     if status.doomed:
-        lines.append(f"to unlink: {_plural(status.doomed, 'file', 'files')}, when their grace is over")
+        lines.append(f"to unlink: {plural(status.doomed, 'file', 'files')}, when their grace is over")
     if status.unwanted:
         lines.append(
-            f"deleted by command: {_plural(status.unwanted, 'project', 'projects')} (hint: sync brings one back)"
+            f"deleted by command: {plural(status.unwanted, 'project', 'projects')} (hint: sync brings one back)"
         )
     if status.hidden:
-        lines.append(f"hidden: {_plural(status.hidden, 'file', 'files')} of what upstream quarantined or removed")
+        lines.append(f"hidden: {plural(status.hidden, 'file', 'files')} of what upstream quarantined or removed")
     if status.kept:
-        lines.append(f"kept: {_plural(status.kept, 'project', 'projects')} that upstream removed")
+        lines.append(f"kept: {plural(status.kept, 'project', 'projects')} that upstream removed")
     lines.append(f"verified: {_verified(status)}")
     if status.history_damaged:
         lines.append("history: damaged: some runs are remembered without their figures, or not at all")
     if lacking := missing_text(status):
         lines.append(f"missing: {lacking}")
-    lines.append(f"failing: {_plural(status.failing, 'project', 'projects')}")
+    lines.append(f"failing: {plural(status.failing, 'project', 'projects')}")
     lines += _failure_lines(status.failures, status.failing, shown=len(status.failures), where="")
     return "\n".join(lines)
 
 
 def status_json(status: MirrorStatus) -> str:
-    """The status as one JSON object, its keys named like the fields of MirrorStatus; times are ISO, UTC."""
+    """The status as one JSON object: status_facts."""
+    return as_json(status_facts(status))
+
+
+def status_facts(status: MirrorStatus) -> dict[str, Any]:
+    """The status for a program, its keys named like the fields of MirrorStatus; times are ISO, UTC."""
     failures = [
-        {"name": name, "reason": clean(reason), "next_try": None if next_try is None else _iso(next_try)}
+        {"name": name, "reason": clean(reason), "next_try": None if next_try is None else date_and_time(next_try)}
         for name, reason, next_try in status.failures
     ]
     largest = [large._asdict() for large in status.largest]
     facts = {key: value for key, value in status._asdict().items() if key != "past"}
-    return _json({**facts, "failures": failures, "largest": largest, "complete": is_complete(status)})
+    return {**facts, "failures": failures, "largest": largest, "complete": is_complete(status)}
 
 
 def missing_text(status: MirrorStatus) -> str:
     """What upstream has and the mirror lacks; empty if it lacks nothing that it knows of."""
-    projects = _joined((status.missing, "project", "projects"))
-    files = _files(status.missing_files, status.missing_bytes) if status.missing_files else ""
+    projects = joined((status.missing, "project", "projects"))
+    files = files_text(status.missing_files, status.missing_bytes) if status.missing_files else ""
     return ", ".join(filter(None, (projects, files)))
 
 
 def _verified(status: MirrorStatus) -> str:
     """Since when all that is at rest has been hashed again; what was never is as old as its download."""
-    never = f"{_plural(status.never_verified, 'project', 'projects')} not since they were fetched"
+    never = f"{plural(status.never_verified, 'project', 'projects')} not since they were fetched"
     if status.oldest_verified is None:
         return never
     also = f", {never}" if status.never_verified else ""
@@ -288,7 +293,7 @@ def _last_run(run: dict[str, Any] | None) -> str:
     if run.get("finished") is None:
         return f"began {started}, not finished"
     counts = ", ".join(f"{run.get(key) or 0:,} {key}" for key in ("updated", "removed", "failed"))
-    fetched = _files(run.get("files") or 0, run.get("bytes") or 0)
+    fetched = files_text(run.get("files") or 0, run.get("bytes") or 0)
     seconds = human_time(run.get("seconds") or 0)
     return (
         f"{started} to {clean(str(run['finished']))}, exit status {run.get('exit_status')}:"
@@ -305,7 +310,7 @@ def _failure_lines(
 ) -> list[str]:
     lines = []
     for failure in failures[:shown]:
-        again = "" if failure.next_try is None else f" (next try {_iso(failure.next_try)})"
+        again = "" if failure.next_try is None else f" (next try {date_and_time(failure.next_try)})"
         lines.append(f"  {clean(failure.name)}: {clean(failure.reason)}{again}")
     more = max(total, len(failures)) - len(lines)
     if lines and more > 0:
@@ -321,29 +326,8 @@ def _names(names: Sequence[str], total: int, why: str = "") -> str:
     return f"\n  {why}{text}" + (f" … and {more:,} more" if more > 0 else "")
 
 
-def _files(count: int, size: int | None) -> str:
-    text = _plural(count, "file", "files")
-    return text if size is None else f"{text}, {human_bytes(size)}"
-
-
-def _plural(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
-
-
-def _counted(*counts: tuple[int, str]) -> list[str]:
-    """Each count with what it counts, but for those of nothing."""
-    return [f"{count:,} {what}" for count, what in counts if count]
-
-
-def _joined(*counts: tuple[int, str, str]) -> str:
-    return ", ".join(_plural(*count) for count in counts if count[0])
-
-
-def _iso(epoch: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
-
-
-def _json(value: dict[str, Any]) -> str:
+def as_json(value: dict[str, Any]) -> str:
+    """One JSON object, for a program and for eyes."""
     import orjson
 
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

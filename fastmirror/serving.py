@@ -5,7 +5,7 @@
 | /simple/, /simple/<project>/ | the page, in the form that the Accept header prefers; without the last slash: 301 |
 | /packages/… | the file; the hashed layout also answers PyPI's path, packages/aa/bb/<60 hex>/<filename> |
 | /json/<project>, /pypi/<project>/json | the project's metadata, where the mirror keeps it |
-| /last-modified, /status/… | plain files |
+| /last-modified, /status/… | plain files; /status/ itself is the status page |
 | /metrics | nothing: how the mirror stands, for Prometheus; of this server alone |
 
 Everything else is 404: names that are not normalised, the buckets' own files, names that begin with a dot.
@@ -125,9 +125,13 @@ def resolve(tree: Tree, url_path: str, accept: str) -> Found | Moved | None:
     if match := _JSON_URL.fullmatch(url_path):
         path = layout.document_paths(tree, NormalizedName(match["project"] or match["pypi_project"]))[0]
         return Found(((path, "application/json"),), PAGE_CACHE, negotiated=False)
+    if url_path == "/status/":
+        url_path = "/status/index.html"
     if _UNSAFE_PATH.search(url_path):
         return None
     path = url_path[1:]
+    if url_path == "/status":
+        return Moved("/status/")
     if url_path == "/last-modified":
         return Found(((path, "text/plain; charset=utf-8"),), "no-cache", negotiated=False)
     if url_path.startswith("/status/"):

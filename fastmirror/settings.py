@@ -112,6 +112,8 @@ class RunSettings:
     diff_with_epoch: bool  # put the run's start behind its name
     metrics_file: str | None  # absolute path: how the mirror stands after each run, for Prometheus
     report_file: str | None  # absolute path: the same as JSON, with what the run did
+    status_page: bool  # whether each run writes web/status/
+    public_url: str | None  # where readers reach web/, without trailing slash, for the status page
     verifiers: int  # processes of `verify`; 0: as many as `processes`
     sweep: Portion | None  # of the projects held: asked for without a new serial; None: the default rule
 

@@ -76,13 +76,14 @@ def _words(text: str) -> frozenset[str]:
 
 
 _SUPPORTED = _words("""
-    allow-non-https ca-bundle cleanup compare-method core-metadata delete-grace diff-append-epoch diff-file digest_name
-    directory download-mirror download-mirror-no-fallback durability file-hosts file-transfers global-timeout hash-index
-    index-transfers json keep-index-versions keep_index_versions layout log-config log-keep log-max-size master
-    max-file-size max-metadata-size max-page-memory max-page-size max-rate max-removals max-removed-files
-    max-root-memory max-root-size metrics-file min-free netrc processes proxy release-files removed-projects report-file
-    root_uri simple-format staging stop-on-error storage-backend storage-filesystem-manage-permissions sweep timeout
-    transport unhashed verifiers with-dependencies workers
+    allow-non-https ca-bundle cleanup compare-method core-metadata delete-grace diff-append-epoch diff-file
+    digest_name directory download-mirror download-mirror-no-fallback durability file-hosts file-transfers
+    global-timeout hash-index index-transfers json keep-index-versions keep_index_versions layout log-config log-keep
+    log-max-size master max-file-size max-metadata-size max-page-memory max-page-size max-rate max-removals
+    max-removed-files max-root-memory max-root-size metrics-file min-free netrc processes proxy public-url
+    release-files removed-projects report-file root_uri simple-format staging status-page stop-on-error
+    storage-backend storage-filesystem-manage-permissions sweep timeout transport unhashed verifiers with-dependencies
+    workers
 """)
 # Keys of bandersnatch's that are not needed here: what failed or is gone never holds up anything else.
 _NEEDLESS = _words("api-method cleanup_todo delete_missing_packages delete-packages packages")
@@ -150,7 +151,7 @@ def parse_settings(
 def _pages(config: ini.Ini, layout: Layout | None, warnings: list[str]) -> PageSettings:
     formats = config.read("mirror", "simple-format", ini.choice(*_FORMATS), "ALL")
     release_files = config.read("mirror", "release-files", ini.boolean, True)
-    root_uri = config.read("mirror", "root_uri", ini.optional(_root_uri), None)
+    root_uri = config.read("mirror", "root_uri", ini.optional(_public_address), None)
     if not release_files and root_uri is None:
         root_uri = DEFAULT_FILE_HOST
         warnings.append(f"[mirror] release-files = false without root_uri: pages link to {root_uri}")
@@ -213,6 +214,8 @@ def _run(config: ini.Ini, warnings: list[str]) -> RunSettings:
         diff_with_epoch=config.read("mirror", "diff-append-epoch", ini.boolean, False),
         metrics_file=config.read("mirror", "metrics-file", ini.optional(ini.path), None),
         report_file=config.read("mirror", "report-file", ini.optional(ini.path), None),
+        status_page=config.read("mirror", "status-page", ini.boolean, True),
+        public_url=config.read("mirror", "public-url", ini.optional(_public_address), None),
         verifiers=config.read("mirror", "verifiers", ini.whole(0, 256), 0),
         sweep=config.read("mirror", "sweep", ini.optional(_sweep), None),
     )
@@ -266,7 +269,7 @@ def _storage(config: ini.Ini) -> StorageSettings:
     )
 
 
-def _root_uri(entry: ini.Entry) -> str:
+def _public_address(entry: ini.Entry) -> str:
     address = ini.url("http", "https")(entry)
     if "@" in address.netloc:
         raise entry.refused("an address without user and password: every page shows it")

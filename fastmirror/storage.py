@@ -184,7 +184,9 @@ class Storage(Web):
 
     def put_fact(self, staged: str, path: str) -> None:
         """Put a small file into the mirror's directory, in one step; whole after a loss of power if it was flushed."""
-        os.replace(staged, self._in_directory(path))
+        final = self._in_directory(path)
+        make_directory(os.path.dirname(final))
+        os.replace(staged, final)
 
     def partial(self, digest: str) -> str:
         """Where the beginning of a file with this digest is kept between tries."""

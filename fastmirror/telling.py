@@ -1,9 +1,10 @@
-"""What a run leaves for others to read, once it has ended: metrics and a report, each put into place in one step."""
+"""What a run leaves for others to read, once it has ended: a status page, metrics, a report, each in one step."""
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from typing import TYPE_CHECKING
 
 from fastmirror.errors import MirrorError
@@ -15,31 +16,49 @@ if TYPE_CHECKING:
 
     from fastmirror.inquiry import MirrorStatus
     from fastmirror.settings import Settings
+    from fastmirror.storage import Storage
 
 _LOG = logging.getLogger(__name__)
 
 
-def tell(settings: Settings) -> None:
+def tell(settings: Settings, storage: Storage) -> None:
     """Write what the settings ask for. What cannot be written is logged, and does not make the run fail."""
     run = settings.run
-    if run.metrics_file is None and run.report_file is None:
+    if run.metrics_file is None and run.report_file is None and not run.status_page:
         return
     try:
         status = read_status(settings)
     except (MirrorError, OSError) as error:
         _LOG.warning("how the mirror stands cannot be told: %s", error)
         return
-    if run.metrics_file is not None:
-        _write("metrics", _write_metrics, status, run.metrics_file)
-    if run.report_file is not None:
-        _write("the report", _write_report, status, run.report_file)
+    if run.status_page:
+        _try("the status page", lambda: _write_page(status, settings, storage))
+    if (path := run.metrics_file) is not None:
+        _try("metrics", lambda: _write_metrics(status, path))
+    if (report := run.report_file) is not None:
+        _try("the report", lambda: _write_report(status, report))
 
 
-def _write(what: str, write: Callable[[MirrorStatus, str], None], status: MirrorStatus, path: str) -> None:
+def _try(what: str, write: Callable[[], None]) -> None:
     try:
-        write(status, path)
-    except OSError as error:
+        write()
+    except (MirrorError, OSError) as error:
         _LOG.warning("%s cannot be written: %s", what, error)
+
+
+def _write_page(status: MirrorStatus, settings: Settings, storage: Storage) -> None:
+    from fastmirror.statuspage import Place, page_json, status_page
+
+    now = time.time()
+    place = Place(settings.upstream.master, settings.run.public_url)
+    told = {
+        "web/status/index.html": status_page(status, place, now),
+        "web/status/status.json": f"{page_json(status, now)}\n",
+    }
+    staged = [(storage.stage_fact(path, text), path) for path, text in told.items()]
+    storage.flush()
+    for where, path in staged:
+        storage.put_fact(where, path)
 
 
 def _write_metrics(status: MirrorStatus, path: str) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tests.tables"]
 ROOT = Path(__file__).parents[1]
-DEFAULTS = {"allow-non-https": "true", "min-free": "0", "processes": "2", "timeout": "3"}
+DEFAULTS = {"allow-non-https": "true", "min-free": "0", "processes": "2", "timeout": "3", "status-page": "false"}
 _WITH_MASTER = {"mirror", "sync", "plan", "verify"}
 
 

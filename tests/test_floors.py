@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).parents[1] / "fastmirror"
 
 # Bottom to top: a module imports only what stands before it. Not all of them need to exist.
 _STOREYS = (
-    "__init__ errors names model layout masking effective ini",
+    "__init__ errors names model layout masking markup effective ini",
     "filters.listing filters.versions filters.uploads filters.locks filters.environments filters.releases",
     "filters.platforms filters.metadata filters.plugins filters.filter_settings filters",
     "filters.requirements filters.advisories filters.vocabulary filters.configuration",
     "settings settings_upstream settings_file",
-    "dependencies planner weight simple_html simple_entry simple legacy summary",
+    "dependencies planner weight simple_html simple_entry simple legacy summary trends charts",
     "progress logs bell",
     "transport transport.rate transport.proxies transport.headers transport.redirects transport.poller",
     "transport.curl transport.session",
@@ -30,13 +30,13 @@ _STOREYS = (
     "worker processes pool",
     "history tree shadowmire adoption changes publisher rootindex sweep closure wanted discovery removal unowned",
     "execution run",
-    "mirror verify deletion inquiry doctor signing bundle exporting importing",
-    "reports metrics telling configuration interval face commands upkeep airgap cli __main__",
+    "mirror verify deletion inquiry doctor signing bundle exporting importing wording",
+    "reports metrics statusstyle statuspage telling configuration interval face commands upkeep airgap cli __main__",
 )
 FLOORS = tuple(" ".join(_STOREYS).split())
 
 # Values and logic: the same input gives the same output.
-PURE = set(FLOORS[: FLOORS.index("summary") + 1]) - {"__init__"} | {"schema"}
+PURE = set(FLOORS[: FLOORS.index("charts") + 1]) - {"__init__"} | {"schema", "statusstyle", "statuspage"}
 IMPURE_IMPORTS = {"os", "io", "socket", "time", "random", "subprocess", "tempfile", "shutil", "threading"}
 IMPURE_IMPORTS |= {"concurrent", "logging", "requests", "sqlite3", "pathlib"}
 

@@ -178,7 +178,7 @@ def test_a_bundle_with_one_bad_file_is_refused_with_its_name_and_nothing_changes
         else:
             path.unlink()
         with pytest.raises(UpstreamError, match=path.name):
-            import_bundle(settings, str(bundle), None)
+            import_bundle(settings, str(bundle), None, lambda _: None)
         assert stamps(far.web) == before
         path.write_bytes(kept)
     succeed(apply(far, bundle))

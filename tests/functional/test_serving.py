@@ -129,6 +129,7 @@ def build(directory: Path, tree: Tree) -> None:
     write(web / (f"json/{bucket('six')}/six" if hashed else "json/six"), b'{"info": {"name": "six"}}')
     write(web / "last-modified", b"20261122T12:00:00\n")
     write(web / "status/mirror.json", b"{}")
+    write(web / "status/index.html", b"<!doctype html>")
     for secret in (
         "secret",
         ".fastmirror/state.sqlite",
@@ -274,7 +275,6 @@ def test_a_page_without_its_slash_is_moved_to_a_path(server, url):
         "/pypi/not-here/json",
         "/pypi/six",
         "/pypi/six/json/",
-        "/status/",
         "/status/none",
         "/secret",
         "/.secret",
@@ -419,6 +419,15 @@ def test_freshness_is_served_uncached(server):
     answer = server.ask("/status/mirror.json")
     assert (answer.body, answer.headers["content-type"]) == (b"{}", "application/json")
     assert answer.headers["cache-control"] == "no-cache"
+
+
+def test_the_status_page_is_served_uncached_under_the_name_of_its_directory(server):
+    answer = server.ask("/status/")
+    assert (answer.status, answer.body) == (200, b"<!doctype html>")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-cache"
+    moved = server.ask("/status")
+    assert (moved.status, moved.headers["location"]) == (301, "/status/")
 
 
 @pytest.mark.parametrize("kind", SERVERS)

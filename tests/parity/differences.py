@@ -64,6 +64,7 @@ EVERYWHERE = (
     Difference("simple/*/index.html/*/data-requires-python", "", ABSENT, "an empty requirement and none are the same"),
     Difference("mirrored-files*.deleted/", ABSENT, "list", "theirs lists no removals"),
     Difference("last-modified/mode", "600", "644", "a web server may read it"),
+    Difference("status/*", ABSENT, ANY, "the status page has a directory of its own"),
 )
 # What bandersnatch before version 8 did not have.
 BEFORE_8 = (

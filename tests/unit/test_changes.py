@@ -58,6 +58,8 @@ def diff(path: Path) -> RunSettings:
         sweep=None,
         metrics_file=None,
         report_file=None,
+        status_page=False,
+        public_url=None,
     )
 
 

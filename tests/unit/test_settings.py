@@ -131,6 +131,8 @@ KEYS = [
         "/var/lib/node_exporter/fastmirror.prom",
     ),
     ("report-file", "/var/lib/mirror/run.json", "run.report_file", "/var/lib/mirror/run.json"),
+    ("status-page", "false", "run.status_page", False),
+    ("public-url", "https://pypi.example.com/mirror/", "run.public_url", "https://pypi.example.com/mirror"),
     ("sweep", "50", "run.sweep", (50, 0)),
     ("sweep", "0", "run.sweep", (0, 0)),
     ("sweep", "0.1%", "run.sweep", (0, 0.1)),
