@@ -81,7 +81,9 @@ class Publisher:
         if self._flight is None and self._waiting and (hurry or self._is_due()):
             self._group, self._waiting = self._waiting, []
             outcomes = [done.outcome for done in self._group]
-            if self._state.notes.are_wanted or any(outcome.dropped or outcome.hidden for outcome in outcomes):
+            if self._state.notes.are_wanted or any(
+                outcome.dropped or outcome.hidden or outcome.disputed for outcome in outcomes
+            ):
                 with self._state.transaction():
                     note_group(self._state, self._storage, outcomes)
                     self._state.doom(outcomes, time.time())

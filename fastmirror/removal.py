@@ -213,10 +213,11 @@ def settle(state: State, storage: Storage, *, clean: bool) -> None:
 
 
 def _named(state: State, found: Iterable[tuple[str, str]]) -> set[str]:
-    """Those of these files, given with the project that dropped each, that a project names."""
+    """Those of these files that a project names; given with the project that dropped each, or "" to ask all."""
     paths = {path for path, _ in found}
-    owners = sorted({project for _, project in found})
-    named: set[str] = set()
+    owners = sorted({project for _, project in found if project})
+    anybodys = {path for path, project in found if not project}
+    named = state.named(anybodys) if anybodys else set()
     for some in in_chunks(owners, _PROJECTS_AT_ONCE):
         named |= state.named(paths, by=some)
     shared = state.shared_paths({path.removesuffix(METADATA_SUFFIX) for path in paths - named})

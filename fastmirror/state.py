@@ -190,9 +190,11 @@ class State:
     def doom(self, outcomes: Iterable[Outcome], now: float) -> None:
         """Note the files that a project's page no longer names, before that page is published.
 
-        Those of a quarantined project are to be hidden, and what it dropped before is to go at once.
+        Those of a quarantined project are to be hidden, and what it dropped before is to go at once. What stood in the
+        way of its files is noted without a project: it goes if nobody names it, though the run may be cut off before.
         """
         for outcome in outcomes:
+            self._db.executemany(DOOM, [(path, "", now) for path in outcome.disputed])
             if not outcome.hidden:
                 self._db.executemany(DOOM, [(path, outcome.name, now) for path in outcome.dropped])
             else:

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import end_group
 from tests.fakes.faults import Fault
 from tests.processes import group_lives, is_locked, lives, owner_of, until, workers_of
-from tests.published import stored
+from tests.published import page_file, stored
 from tests.tree import check_tree
 
 if TYPE_CHECKING:
@@ -386,6 +386,38 @@ def test_two_projects_of_which_each_killed_its_worker_once_are_both_done(mirror,
     assert process.returncode == 0, stderr
     assert [len(killer.victims) for killer in killers] == [1, 1]
     assert check_tree(mirror.web, "hashed", index) == []
+
+
+# Twice
+
+
+@pytest.mark.case(47)
+def test_what_a_loss_of_power_left_of_a_file_goes_though_the_next_run_is_cut_off_too(mirror, index) -> None:
+    """The row of a project that made do with the long name is there, and what holds the short one is not freed yet."""
+    mirror.settings["delete-grace"] = "0"
+    wheel = "torn-1.0-py3-none-any.whl"
+    index.add_file("torn", wheel)
+    gate = index.gate("/packages/*")
+    process = mirror.start()
+    gate.wait()
+    kill(process)
+    gate.open()
+    _, _, first, second, *_ = index.projects()["torn"].files[0].path.split("/")
+    left = mirror.web / f"packages/{first}{second[0]}/{wheel}"
+    left.parent.mkdir()
+    left.write_bytes(b"")
+    index.add_file("other", "other-1.0-py3-none-any.whl")
+    gate = index.gate("/simple/other/")
+    process = mirror.start()
+    gate.wait()
+    until(lambda: page_file(mirror, "torn").exists(), "its page is out")
+    until(lambda: mirror.status()["projects"] == 1, "it is recorded")
+    kill(process)
+    gate.open()
+    assert left.read_bytes() == b""
+    finish(mirror, index, leftovers=True)
+    finish(mirror, index)  # the first that finds rows and pages in order
+    assert not left.exists()
 
 
 # The parent alone
