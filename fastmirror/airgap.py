@@ -45,8 +45,8 @@ def export(
     from fastmirror.exporting import export_mirror, last_export
 
     last = None if since is None else last_export(since)
-    with at_work(context, settings):
-        done = export_mirror(settings, os.path.abspath(bundle), last, sign_key)
+    with at_work(context, settings) as progress:
+        done = export_mirror(settings, os.path.abspath(bundle), last, sign_key, progress)
     what = f"what changed since bundle {done.since}" if done.since else "everything"
     show(f"bundle {done.number}: {what}; {done.written:,} paths, {human_bytes(done.bytes)}, {done.removed:,} removed")
     show(f"the next one: fastmirror export --since {done.number} DIR")
@@ -76,8 +76,10 @@ def import_(
     from fastmirror.importing import import_bundle
     from fastmirror.telling import tell
 
-    with at_work(context, settings):
-        done = import_bundle(settings, os.path.abspath(bundle), allowed_signers, partial(tell, settings))
+    with at_work(context, settings) as progress:
+        done = import_bundle(
+            settings, os.path.abspath(bundle), allowed_signers, progress, ended=partial(tell, settings)
+        )
     signed = f", signed by {clean(done.signer)}" if done.signer else ""
     changed = f"{done.projects:,} projects changed, {done.written:,} paths, {human_bytes(done.bytes)}"
     show(f"bundle {done.number}{signed}: {changed}, {done.removed:,} removed")

@@ -13,11 +13,13 @@ import typer
 
 from fastmirror import logs
 from fastmirror.configuration import project_names
+from fastmirror.display import open_events, open_progress
 from fastmirror.errors import SettingsError
 from fastmirror.face import (
     LOOK_STATUSES,
     RUN_STATUSES,
     AllowEmpty,
+    AsEvents,
     AsJson,
     Directory,
     ForceCheck,
@@ -34,7 +36,6 @@ from fastmirror.face import (
     status_of,
     with_flag,
 )
-from fastmirror.progress import open_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,7 @@ def mirror(
     hours: Annotated[
         str | None, typer.Option("--hours", metavar="A-B", help="With --every: only in these hours of the day: 22-6.")
     ] = None,
+    as_json: AsEvents = False,
 ) -> int:
     """Bring the mirror up to date with its upstream: one run."""
     from fastmirror.mirror import RunOptions
@@ -95,15 +97,13 @@ def mirror(
     def one_round() -> int:
         settings = load()
         if dry_run:
-            return _plan(settings, options, with_files=False, as_json=False)
-        return _run(context, settings, options)
+            return _plan(settings, options, with_files=False, as_json=as_json)
+        return _run(context, settings, options, as_json=as_json)
 
-    if every is None:
-        if hours is not None:
-            raise SettingsError("--hours: is for --every")
+    if every is None and hours is None:
         return one_round()
-    if dry_run:
-        raise SettingsError("--dry-run: is not for --every")
+    if every is None or dry_run:
+        raise SettingsError("--hours: is for --every" if every is None else "--dry-run: is not for --every")
     from fastmirror.interval import parse_duration, parse_hours, run_every
 
     interval_s, hours_of_day = parse_duration("--every", every), None if hours is None else parse_hours(hours)
@@ -125,6 +125,7 @@ def sync(
     master: Master = None,
     sets: Sets = None,
     allow_empty: AllowEmpty = False,
+    as_json: AsEvents = False,
 ) -> int:
     """Bring these projects up to date now."""
     projects = project_names(names)
@@ -137,7 +138,8 @@ def sync(
     )
     from fastmirror.mirror import RunOptions
 
-    return _run(context, settings, RunOptions(projects=projects, skip_root=skip_simple_root, debug=context.obj.debug))
+    options = RunOptions(projects=projects, skip_root=skip_simple_root, debug=context.obj.debug)
+    return _run(context, settings, options, as_json=as_json)
 
 
 @app.command(epilog=RUN_STATUSES)
@@ -270,23 +272,25 @@ def serve(
     return 0
 
 
-def _run(context: typer.Context, settings: Settings, options: RunOptions) -> int:
-    from fastmirror import reports
+def _run(context: typer.Context, settings: Settings, options: RunOptions, *, as_json: bool) -> int:
+    from fastmirror import events, reports
     from fastmirror.mirror import run_mirror
     from fastmirror.telling import tell
 
-    with at_work(context, settings) as progress:
+    with at_work(context, settings, as_json=as_json) as progress:
         summary = run_mirror(settings, options, progress, partial(tell, settings))
-    show(reports.summary_text(summary))
+    show(events.summary_event(summary) if as_json else reports.summary_text(summary))
     return summary.exit_status
 
 
 @contextmanager
-def at_work(context: typer.Context, settings: Settings) -> Iterator[Progress]:
+def at_work(context: typer.Context, settings: Settings, *, as_json: bool = False) -> Iterator[Progress]:
     """The log and the progress of a command that works on the mirror; the modes of what it makes are as set."""
     if settings.storage.manage_permissions:
         os.umask(0o022)
-    progress = open_progress(sys.stderr)
+    from fastmirror.events import event_json
+
+    progress = open_events(lambda event: show(event_json(event)), sys.stderr) if as_json else open_progress(sys.stderr)
     try:
         logs.set_up(settings.storage.directory, settings.log, debug=context.obj.debug, emit=progress.note)
         warn(settings)

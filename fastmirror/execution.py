@@ -168,6 +168,8 @@ class Execution:
             self._progress.advance(1, outcome.fetched_files, outcome.fetched_bytes, int(is_bad))
         if self._terms.dry_run:
             return
+        if is_bad:
+            self._progress.fail(outcome.name, outcome.status, outcome.reason)
         if is_bad or outcome.status == "stale":
             _LOG.info("%s: %s: %s", outcome.name, outcome.status, outcome.reason)
         if is_bad and not outcome.disputed:  # which may be mended in this run
@@ -200,6 +202,7 @@ class Execution:
             self._counts.checks.take_back(outcome.name, outcome.checked)
         self._counts.take(failed)
         self._progress.advance(0, 0, 0, 1)
+        self._progress.fail(failed.name, failed.status, failed.reason)
         _LOG.warning("%s: %s", failed.name, failed.reason)
         self._stop_on_error(failed)
 
@@ -210,6 +213,8 @@ class Execution:
     def _tick(self) -> bool:
         """Between answers: publish what is due, watch the disk and the clock; whether to go on."""
         self._publisher.advance(hurry=False)
+        if self._pool is not None and not self._terms.check:
+            self._progress.load(self._pool.load())
         now = time.monotonic()
         if now - self._space_checked > _SPACE_CHECK_S and not self._terms.dry_run:
             self._space_checked = now

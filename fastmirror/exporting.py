@@ -37,6 +37,7 @@ from fastmirror.web import target_beside
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from fastmirror.progress import Progress
     from fastmirror.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -69,7 +70,9 @@ def last_export(text: str) -> int:
     return read_header(text).number
 
 
-def export_mirror(settings: Settings, directory: str, since: int | None, sign_key: str | None) -> Exported:
+def export_mirror(
+    settings: Settings, directory: str, since: int | None, sign_key: str | None, progress: Progress
+) -> Exported:
     """Write what has changed since a bundle, or everything, into a directory; the mirror is held meanwhile.
 
     Cut off, it can be done again with the same directory: what is there already is not copied again. Raises
@@ -82,6 +85,7 @@ def export_mirror(settings: Settings, directory: str, since: int | None, sign_ke
         try:
             if not parts.clean:
                 raise MirrorError("the last run was cut off, and its pages may be behind (hint: mirror, then export)")
+            progress.begin("writing the bundle")
             return _Export(parts, directory, since).write(sign_key)
         finally:
             parts.storage.close()

@@ -147,4 +147,5 @@ MaxTime = Annotated[
     float | None, typer.Option("--max-time", metavar="SECONDS", min=0, help="Stop in good order after so long.")
 ]
 AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Take filters that would leave nothing of the mirror.")]
+AsEvents = Annotated[bool, typer.Option("--json", help="Print what happens as JSON, an object a line.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -17,13 +17,28 @@ from fastmirror.web import Digest
 from fastmirror.wheel import core_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from fastmirror.settings import UpstreamSettings
     from fastmirror.storage import Storage
 
 _LOG = logging.getLogger(__name__)
 _TAKEN = "its name is taken by another file"
+
+
+class Tally:
+    """What has been planned, and what has come of it."""
+
+    def __init__(self) -> None:
+        self.read = 0  # projects
+        self.wanted_bytes = 0
+        self.done_files = 0
+        self.done_bytes = 0
+
+    def expect(self, wants: Iterable[Want]) -> None:
+        """One more project is planned, and these are the files that it wants."""
+        self.read += 1
+        self.wanted_bytes += sum(want.size or 0 for want in wants if want.stored is None)
 
 
 class Placement(NamedTuple):
@@ -67,6 +82,7 @@ class Fetcher:
         self._compare: Method = compare
         self._desk = desk
         self._storage = desk.storage
+        self.tally = Tally()
 
     def fetch(self, want: Want, done: Callable[[Brought], None]) -> None:
         """Bring one file, and its core metadata file where upstream offers one."""
@@ -119,6 +135,8 @@ class Fetcher:
             BodyFetch(goal, self._desk, arrived).start()
 
     def _arrived(self, want: Want, arrival: Arrival, done: Callable[[Brought], None]) -> None:
+        self.tally.done_files += 1
+        self.tally.done_bytes += arrival.size
         if not arrival.staged:
             done(_failed(want, arrival))
             return

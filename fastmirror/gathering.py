@@ -71,6 +71,11 @@ class Gathering:
         self._large: Body | None = None
         self._error: OSError | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._gathered + (self._large.size if self._large is not None else 0)
+
     def begin(self, status: int, headers: Mapping[str, str]) -> str | None:
         """Any body will do."""
 

@@ -41,6 +41,7 @@ from fastmirror.web import Digest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastmirror.progress import Progress
     from fastmirror.settings import Settings
     from fastmirror.storage import Storage
 
@@ -68,7 +69,12 @@ class _Staged(NamedTuple):
 
 
 def import_bundle(
-    settings: Settings, directory: str, allowed_signers: str | None, ended: Callable[[Storage], None]
+    settings: Settings,
+    directory: str,
+    allowed_signers: str | None,
+    progress: Progress,
+    *,
+    ended: Callable[[Storage], None],
 ) -> Imported:
     """Apply a bundle. Raises UpstreamError, with nothing changed, if it is not whole or not the next one.
 
@@ -87,7 +93,7 @@ def import_bundle(
         parts = open_parts(settings, lock)
         try:
             _require_next(parts, header)
-            done = _Import(parts, header, entries, directory).apply()
+            done = _Import(parts, header, entries, directory, progress).apply()
             ended(parts.storage)
             return done._replace(signer=signer)
         finally:
@@ -118,7 +124,8 @@ def _shape(tree: Tree) -> str:
 class _Import:
     """One import under way."""
 
-    def __init__(self, parts: Parts, header: Header, entries: list[Entry], directory: str) -> None:
+    def __init__(self, parts: Parts, header: Header, entries: list[Entry], directory: str, progress: Progress) -> None:
+        self._progress = progress
         self._settings, self._storage, self._state = parts.settings, parts.storage, parts.state
         self._tree = Tree(Layout(header.layout), header.hash_index)
         self._header = header
@@ -135,7 +142,9 @@ class _Import:
         free = self._storage.free_bytes() - self._settings.storage.min_free
         if self._bytes > free:
             raise StorageError(f"the bundle needs {self._bytes} bytes, and {max(free, 0)} may be used (min-free)")
+        self._progress.plan(len(self._kept), "paths")
         staged = self._stage()
+        self._progress.begin("putting all into place")
         with self._state.transaction():
             shape = {"layout": str(self._tree.layout), "hash_index": "1" if self._tree.hash_index else None}
             self._state.put({"clean": "0", "imported_from": header.mirror} | shape)
@@ -168,6 +177,7 @@ class _Import:
                 path = self._storage.link_staged(before.staged)  # one page with two names
             else:
                 self._copy(entry, path)
+            self._progress.advance(1, 0, entry.size, 0)
             before = _Staged(entry, path)
             staged[kind].append(before)
         return staged

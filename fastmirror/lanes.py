@@ -21,7 +21,7 @@ from fastmirror.patience import MUCH, Patience, backoff_s
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastmirror.transport import Reply, Request, Transport
+    from fastmirror.transport import Reply, Request, Sink, Transport
 
 RETRY_AFTER_LONGEST_S = 300.0
 THROTTLES = frozenset({429, 503})
@@ -38,7 +38,7 @@ class Lane(IntEnum):
 class _Errand:
     """A request on its way to its final reply."""
 
-    __slots__ = ("broken", "done", "is_in_trouble", "is_spared", "lane", "make", "tries")
+    __slots__ = ("broken", "done", "is_in_trouble", "is_spared", "lane", "make", "sink", "tries")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class _Errand:
         self.done = done
         self.broken = broken
         self.tries = 0
+        self.sink: Sink | None = None  # of the try in flight
         self.is_in_trouble = False  # its last try failed
         self.is_spared = False  # refused along with much else
 
@@ -104,9 +105,14 @@ class Lanes:
         heapq.heappush(self._timers, (time.monotonic() + seconds, self._token, act))
 
     @property
-    def in_flight(self) -> int:
-        """Transfers in flight."""
-        return len(self._errands)
+    def in_flight(self) -> tuple[int, int]:
+        """Transfers in flight, by lane."""
+        return self._in_flight[Lane.INDEX], self._in_flight[Lane.FILE]
+
+    def file_bytes_in_flight(self) -> int:
+        """What has come so far of the files in flight."""
+        errands = self._errands.values()
+        return sum(errand.sink.size for errand in errands if errand.sink is not None and errand.lane is Lane.FILE)
 
     def free_index_transfers(self) -> int:
         """How many more pages could be asked for now."""
@@ -145,7 +151,9 @@ class Lanes:
                 self._in_flight[lane] += 1
                 self._errands[self._token] = errand
                 errand.tries += 1
-                self.transport.start(errand.make(self._token))
+                request = errand.make(self._token)
+                errand.sink = request.sink
+                self.transport.start(request)
 
     def _refuse_all(self, lane: int) -> None:
         """Upstream refuses everything: what waits is answered as the last request was, and is not asked for."""

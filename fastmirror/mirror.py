@@ -123,10 +123,12 @@ class _Run(Run):
         discovery = Discovery(
             self._settings, self._filters, self._state, self._session, self._storage.own, self._closure
         )
+        self._progress.begin("asking upstream what there is")
         root = discovery.fetch_root(trust_cache=trust_cache) if chosen.needs_root else None
         if root is not None and root.is_new:
             self._execution.open(len(chosen.names) if chosen.names else None)
         check_id = self._check_id if options.force_check else None
+        self._progress.begin("planning")
         found = discovery.plan(
             chosen, root, trust_cache=trust_cache, check_id=check_id, retry_failed=options.retry_failed
         )
@@ -217,7 +219,9 @@ class _Run(Run):
             or not self._clean
             or any(self._storage.size(index_path(page_format)) is None for page_format in formats)
         ):
+            self._progress.begin("writing the root index")
             self._write_index()
+        self._progress.begin("finishing")
         self._unlink_doomed()
         facts: dict[str, str | None] = {}
         dialect = root.dialect if root is not None else discovery.dialect() or self._execution.dialect

@@ -291,11 +291,27 @@ class Drain(NamedTuple):
     """From the parent: answer what is done, drop the rest, and leave."""
 
 
+class Load(NamedTuple):
+    """What a worker, or all of them, has in hand."""
+
+    pages: int = 0  # in flight
+    files: int = 0  # in flight
+    read: int = 0  # projects whose files are planned, so far
+    wanted_bytes: int = 0  # of those files
+    done_files: int = 0  # of them
+    done_bytes: int = 0  # of them, with what has come of those in flight
+
+    def joined(self, other: Load) -> Load:
+        """Both together."""
+        return Load(*map(int.__add__, self, other))
+
+
 class Report(NamedTuple):
     """From a worker: what became of its jobs."""
 
     answers: tuple[Answer, ...]
     throttled_s: float | None  # upstream asked for less: seconds to wait
+    load: Load | None = None
 
 
 class SyncPlan(NamedTuple):

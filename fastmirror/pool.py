@@ -24,6 +24,7 @@ from fastmirror.model import (
     FilesOutcome,
     Job,
     Jobs,
+    Load,
     Outcome,
     ProjectJob,
     Share,
@@ -64,6 +65,7 @@ class _Worker:
         self.jobs: dict[tuple[str, int], Job] = {}
         self.solo = False  # does one suspected job at a time
         self.share: Share | None = None
+        self.load = Load()
         self.writing = False
 
 
@@ -94,6 +96,7 @@ class Pool:
         self._asked: dict[str, ProjectJob] = {}
         self._exhausted = False
         self._left = 0
+        self._buried = Load()  # what workers that are gone had done
 
     def start(self) -> None:
         """Start the workers; before any thread of this process, where they are forked."""
@@ -105,6 +108,13 @@ class Pool:
         self._context = context
         for worker in self._workers:
             worker.channel.send(context)
+
+    def load(self) -> Load:
+        """What all workers have in hand, by their last word."""
+        load = self._buried
+        for worker in self._workers:
+            load = load.joined(worker.load)
+        return load
 
     def wake(self) -> None:
         """Let a run that waits look again; from any thread."""
@@ -207,6 +217,8 @@ class Pool:
 
     def _receive(self, worker: _Worker) -> None:
         for report in worker.channel.receive():
+            if report.load is not None:
+                worker.load = report.load
             if report.throttled_s is not None:
                 self._slow_down(report.throttled_s)
             for answer in report.answers:
@@ -303,6 +315,7 @@ class Pool:
         self._selector.unregister(worker.channel)
         worker.channel.close()
         self._workers.remove(worker)
+        self._buried = self._buried.joined(worker.load._replace(pages=0, files=0))
         reap(worker.process, time.monotonic() + 1.0)
 
     def _drain(self) -> None:

@@ -208,6 +208,7 @@ class ProjectTask:
         self._damaged = damaged
         plan = self._plan(reading, self._stored, damaged)
         self._keep = plan.keep
+        self._bench.fetcher.tally.expect(plan.fetch)
         if self._context.plan_only:
             sizes = [want.size or 0 for want in plan.fetch if want.stored is None]
             self._answer(Outcome(self._job.name, "published", fetched_files=len(sizes), fetched_bytes=sum(sizes)))

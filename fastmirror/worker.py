@@ -28,6 +28,7 @@ from fastmirror.model import (
     FilesOutcome,
     Job,
     Jobs,
+    Load,
     Outcome,
     ProjectJob,
     Report,
@@ -56,6 +57,7 @@ _GC_THRESHOLDS = (50_000, 20, 20)
 # Answers go back in batches: of so many, or so old, or when there is nothing left to do.
 _REPORT_ANSWERS = 32
 _REPORT_S = 0.1
+_LOAD_S = 1.0  # what is in hand is told at least so often, while there is something
 
 
 def open_transport(settings: Settings) -> Transport:
@@ -126,6 +128,13 @@ class Workshop:
         answers, self._answers = self._answers, []
         self.unanswered -= len(answers)
         return answers
+
+    def load(self) -> Load:
+        """What it has in hand."""
+        pages, files = self.lanes.in_flight
+        tally = self._bench.fetcher.tally
+        done_bytes = tally.done_bytes + self.lanes.file_bytes_in_flight()
+        return Load(pages, files, tally.read, tally.wanted_bytes, tally.done_files, done_bytes)
 
     def close(self) -> None:
         """Drop what is under way."""
@@ -250,6 +259,7 @@ def serve(end: socket.socket) -> None:
     workshop.transport.watch(channel.fileno(), lambda: inbox.extend(channel.receive()))
     pending: list[Answer] = []
     since = 0.0  # when the first of them came
+    told = 0.0
     while channel.is_open:
         for message in inbox:
             if isinstance(message, Jobs):
@@ -267,10 +277,10 @@ def serve(end: socket.socket) -> None:
         pending += answers
         throttled = workshop.lanes.throttled_s
         is_due = pending and (len(pending) >= _REPORT_ANSWERS or not workshop.unanswered or now - since >= _REPORT_S)
-        if is_due or throttled is not None:
+        if is_due or throttled is not None or (workshop.unanswered and now - told >= _LOAD_S):
             workshop.lanes.throttled_s = None
-            channel.send(Report(tuple(pending), throttled))
-            pending = []
+            channel.send(Report(tuple(pending), throttled, workshop.load()))
+            pending, told = [], now
         channel.flush()
     os._exit(0)
 

@@ -30,6 +30,10 @@ class Sink(Protocol):
         The headers are those of HEADERS_READ, and may be left out where the status is 200, but for a page's.
         """
 
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+
     def feed(self, chunk: bytes) -> bool:
         """Take a chunk. False: it was not taken, and the transfer waits until its sink's owner resumes it."""
 

@@ -236,6 +236,11 @@ class _Paced:
         self._sink = sink
         self._rate = rate
 
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._sink.size
+
     def begin(self, status: int, headers: Mapping[str, str]) -> str | None:
         """Pass on."""
         return self._sink.begin(status, headers)

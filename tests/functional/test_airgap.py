@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastmirror.display import open_progress
 from fastmirror.errors import UpstreamError
 from fastmirror.importing import import_bundle
 from fastmirror.settings_file import parse_settings
@@ -178,7 +180,7 @@ def test_a_bundle_with_one_bad_file_is_refused_with_its_name_and_nothing_changes
         else:
             path.unlink()
         with pytest.raises(UpstreamError, match=path.name):
-            import_bundle(settings, str(bundle), None, lambda _: None)
+            import_bundle(settings, str(bundle), None, open_progress(io.StringIO()), ended=lambda _: None)
         assert stamps(far.web) == before
         path.write_bytes(kept)
     succeed(apply(far, bundle))

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastmirror.progress import human_bytes, human_time, open_progress
+from fastmirror.display import open_events, open_progress
+from fastmirror.model import Load
+from fastmirror.progress import human_bytes, human_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,12 +72,71 @@ def whole_of_pypi(progress: Progress, clock: Clock) -> None:
 @pytest.mark.parametrize("columns", [0, 20, 40, 80, 132, 400])
 def test_the_bar_stays_within_the_terminals_width(columns: int) -> None:
     shown = on_a_terminal(columns, whole_of_pypi)
-    assert max(len(line) for line in re.split(r"[\r\n]", shown)) < min(columns or 80, 100)
+    assert max(len(line) for line in re.split(r"[\r\n]", shown)) < min(columns or 80, 120)
 
 
 def test_the_bar_tells_projects_files_rate_failures_and_time_left() -> None:
     shown = on_a_terminal(80, whole_of_pypi)
-    assert re.search(r" 50%\|\S* *\| 441k/886k projects, 7\.78M files, 457 MB/s, 20,223 failed, \d\d:\d\d left", shown)
+    assert re.search(r" 50%\|\S* *\| 441k/886k projects, 7\.78M files, 457 MB/s, 20,223 failed, 10:35 left", shown)
+
+
+def test_a_narrow_terminal_is_told_what_matters_most() -> None:
+    shown = on_a_terminal(44, whole_of_pypi)
+    assert re.search(r" 50%\|\S* *\| 441k/886k projects, 20,223 failed", shown)
+    assert "files, " not in shown.rpartition(" 50%")[2]
+
+
+def test_the_bar_tells_what_is_in_flight_where_there_is_room() -> None:
+    def act(progress: Progress, clock: Clock) -> None:
+        progress.plan(10)
+        clock.now += 1
+        progress.load(Load(pages=12, files=48, read=5, wanted_bytes=10_000_000, done_files=7, done_bytes=2_000_000))
+        progress.close()
+
+    assert "0/10 projects, 7 files, 2.00 MB/s, 12+48 in flight" in on_a_terminal(120, act)
+    assert "in flight" not in on_a_terminal(50, act)
+
+
+def test_what_is_done_before_the_plan_is_told_and_leaves_nothing_behind() -> None:
+    def act(progress: Progress, _: Clock) -> None:
+        progress.begin("asking upstream what there is")
+        progress.close()
+
+    shown = on_a_terminal(80, act)
+    assert "asking upstream what there is …" in shown
+    assert shown.rstrip(" ").endswith("\r")
+    assert "\n" not in shown
+
+
+def test_failures_are_told_as_they_come_and_not_without_end() -> None:
+    def act(progress: Progress, _: Clock) -> None:
+        progress.plan(100)
+        for i in range(50):
+            progress.fail(f"p{i}", "failed", "HTTP status 500\x1b[2J")
+        progress.close()
+
+    shown = on_a_terminal(100, act)
+    assert "p0: failed: HTTP status 500" in shown
+    assert "\x1b[2J" not in shown
+    assert "p9: failed" in shown
+    assert "p10: failed" not in shown
+    assert lines_of(act) == []
+
+
+def test_the_time_left_follows_the_bytes_that_are_planned() -> None:
+    def left(load: Load) -> str:
+        def act(progress: Progress, clock: Clock) -> None:
+            progress.plan(100)
+            progress.load(load)
+            clock.now += 30
+            progress.advance(50, 0, 0, 0)
+
+        return lines_of(act)[0].rpartition(", ")[2]
+
+    assert left(Load()) == "about 30 s left"  # as many projects again
+    # 1 MB in 30 s; 9 MB of those read are missing, and as many again of those that are not.
+    assert left(Load(read=50, wanted_bytes=10_000_000, done_files=1, done_bytes=1_000_000)) == "about 9 min 30 s left"
+    assert left(Load(read=100, wanted_bytes=10_000_000, done_files=1, done_bytes=1_000_000)) == "about 4 min 30 s left"
 
 
 def test_failures_are_not_mentioned_while_there_are_none() -> None:
@@ -147,7 +208,7 @@ ALONE = """
 import os, sys, threading
 import multiprocessing as mp
 mp.set_start_method("spawn")  # under which a lock between processes would need a helper process
-from fastmirror.progress import open_progress
+from fastmirror.display import open_events, open_progress
 progress = open_progress(sys.stderr)
 progress.plan(10)
 progress.advance(1, 1, 1, 0)
@@ -246,3 +307,34 @@ def test_sizes_are_told_in_three_digits(size: float, text: str) -> None:
 )
 def test_durations_are_told_in_two_units(seconds: float, text: str) -> None:
     assert human_time(seconds) == text
+
+
+def events_of(act: Callable[[Progress, Clock], None]) -> tuple[list[dict[str, object]], str]:
+    events: list[dict[str, object]] = []
+    stream, clock = io.StringIO(), Clock()
+    act(open_events(events.append, stream, clock=clock), clock)
+    return events, stream.getvalue()
+
+
+def test_a_script_is_told_each_step_each_failure_and_once_a_second_how_far_it_is() -> None:
+    def act(progress: Progress, clock: Clock) -> None:
+        progress.begin("planning")
+        progress.plan(10)
+        for _ in range(20):
+            clock.now += 0.25
+            progress.load(Load(pages=2, files=3, read=4, wanted_bytes=4_000, done_files=2, done_bytes=1_000))
+        progress.fail("six", "partial", "six-1.0.tar.gz: HTTP status 404")
+        progress.note("fastmirror: warning: text")
+        progress.advance(10, 2, 1_000, 1)
+        progress.close()
+        progress.close()
+
+    events, noted = events_of(act)
+    assert [event["event"] for event in events] == ["begin", "plan", *["progress"] * 5, "partial", "progress"]
+    assert events[2] == {
+        "event": "progress", "projects": 0, "planned": 10, "files": 2, "bytes": 1_000, "failed": 0,
+        "bytes_per_second": 1_000, "pages_in_flight": 2, "files_in_flight": 3, "seconds_left": None,
+    }  # fmt: skip
+    assert events[-2] == {"event": "partial", "project": "six", "reason": "six-1.0.tar.gz: HTTP status 404"}
+    assert (events[-1]["projects"], events[-1]["failed"], events[-1]["seconds_left"]) == (10, 1, None)
+    assert noted == "fastmirror: warning: text\n"
