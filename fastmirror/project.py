@@ -267,7 +267,7 @@ class ProjectTask:
         if brought.storage_failure:
             self._fail(brought.failures[-1][1], storage_failure=True)
             return
-        left_out = {filename for filename, _ in (*page.refused, *brought.failures)}
+        failed = {filename for filename, _ in (*page.refused, *brought.failures)}
         at_rest = [*self._keep, *brought.stored]
         listed = {_filename(file): file for file in at_rest}
         is_told = known is not None and known.outcome not in {"failed", "damaged"}
@@ -276,12 +276,11 @@ class ProjectTask:
             context, self._bench.storage, page, listed, known, trusted=trusted, legacy=reading.document
         )
         # A stored good copy of what cannot be had any more stays on the disk, though off the page.
-        left_out -= listed.keys()
+        left_out = failed - listed.keys()
         if left_out and context.settings.pages.release_files:
             at_rest += [
                 file for file in self._stored.values() if _filename(file) in left_out and file.path not in self._damaged
             ]
-        failed = {filename for filename, _ in (*page.refused, *brought.failures)}
         if self._checked is not None and self._checked.damage:
             at_rest = with_unreadable(at_rest, self._stored.values(), self._checked, failed)
         reasons = [f"{filename}: {reason}" for filename, reason in (*page.refused, *brought.failures)]
