@@ -31,7 +31,8 @@ _STOREYS = (
     "history tree shadowmire adoption changes publisher rootindex sweep closure wanted discovery removal unowned",
     "execution run",
     "mirror verify deletion inquiry doctor signing bundle exporting importing wording",
-    "reports events metrics statusstyle statuspage telling configuration interval face commands upkeep airgap cli __main__",
+    "reports events metrics statusstyle statuspage telling configuration interval face commands",
+    "upkeep airgap cli __main__",
 )
 FLOORS = tuple(" ".join(_STOREYS).split())
 
