@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from fastmirror.model import Page
     from fastmirror.storage import Storage
+    from fastmirror.supervisor import Supervisor
 
 _LOG = logging.getLogger(__name__)
 ADOPTED = "adopted"  # the settings digest of a row whose pages another program, or another state, has made
@@ -65,7 +66,9 @@ def open_state(path: str) -> State:
     return state
 
 
-def adopt(state: State, storage: Storage, tree: Tree, processes: int, check_id: int) -> Adopted | None:
+def adopt(
+    state: State, storage: Storage, tree: Tree, processes: int, check_id: int, supervisor: Supervisor
+) -> Adopted | None:
     """Make the rows of a tree that has none, on so many processes; None if there is nothing to take over.
 
     Killed, the next run begins it again. To be called before there is any thread.
@@ -90,6 +93,8 @@ def adopt(state: State, storage: Storage, tree: Tree, processes: int, check_id: 
             total.bytes + sum(outcome.byte_count for outcome in found),
             total.unreadable + len(batch) - len(found),
         )
+        if supervisor.is_due():
+            supervisor.work(f"taking over the tree: {total.projects:,} projects")
     with state.transaction():
         state.put({"adopting": None, "layout": str(tree.layout), "hash_index": "1" if tree.hash_index else None})
     _LOG.warning(

@@ -36,6 +36,7 @@ from fastmirror.face import (
     status_of,
     with_flag,
 )
+from fastmirror.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,9 +99,11 @@ def mirror(
         settings = load()
         if dry_run:
             return _plan(settings, options, with_files=False, as_json=as_json)
-        return _run(context, settings, options, as_json=as_json)
+        return _run(context, settings, options, supervisor, as_json=as_json)
 
+    supervisor = Supervisor.of(os.environ)
     if every is None and hours is None:
+        supervisor.tell("READY=1")
         return one_round()
     if every is None or dry_run:
         raise SettingsError("--hours: is for --every" if every is None else "--dry-run: is not for --every")
@@ -108,7 +111,7 @@ def mirror(
 
     interval_s, hours_of_day = parse_duration("--every", every), None if hours is None else parse_hours(hours)
     load()  # what was just written, or cannot be used, is for a person to look at before any round
-    return run_every(interval_s, hours_of_day, lambda: status_of(one_round))
+    return run_every(interval_s, hours_of_day, lambda: status_of(one_round), supervisor)
 
 
 @app.command(epilog=RUN_STATUSES)
@@ -139,7 +142,7 @@ def sync(
     from fastmirror.mirror import RunOptions
 
     options = RunOptions(projects=projects, skip_root=skip_simple_root, debug=context.obj.debug)
-    return _run(context, settings, options, as_json=as_json)
+    return _run(context, settings, options, Supervisor(), as_json=as_json)
 
 
 @app.command(epilog=RUN_STATUSES)
@@ -272,13 +275,16 @@ def serve(
     return 0
 
 
-def _run(context: typer.Context, settings: Settings, options: RunOptions, *, as_json: bool) -> int:
+def _run(
+    context: typer.Context, settings: Settings, options: RunOptions, supervisor: Supervisor, *, as_json: bool
+) -> int:
     from fastmirror import events, reports
     from fastmirror.mirror import run_mirror
     from fastmirror.telling import tell
 
     with at_work(context, settings, as_json=as_json) as progress:
-        summary = run_mirror(settings, options, progress, partial(tell, settings))
+        summary = run_mirror(settings, options, progress, supervisor, partial(tell, settings))
+        supervisor.tell(f"STATUS=the last run ended with exit status {summary.exit_status}")
     show(events.summary_event(summary) if as_json else reports.summary_text(summary))
     return summary.exit_status
 

@@ -13,6 +13,7 @@ from fastmirror.planner import in_chunks
 from fastmirror.pool import Budget, Pool
 from fastmirror.publisher import Done, Publisher
 from fastmirror.schema import RecordedJob
+from fastmirror.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping
@@ -71,6 +72,7 @@ class Execution:
         self._hour_begun = time.monotonic()
         self.demands: Mapping[NormalizedName, Demand] = {}  # where dependencies are mirrored
         self.every_hour: Callable[[], None] = lambda: None
+        self.supervisor = Supervisor()
 
     def open(self, most: int | None) -> None:
         """Start the workers, if they are not there; `most` projects are to be done, None: many.
@@ -215,6 +217,10 @@ class Execution:
         self._publisher.advance(hurry=False)
         if self._pool is not None and not self._terms.check:
             self._progress.load(self._pool.load())
+        if self.supervisor.is_due() and self._pool is not None and self._pool.was_heard():
+            counts = self._counts
+            said = f"{counts.answered:,} of {counts.planned:,} projects, {len(counts.failures):,} of them not whole"
+            self.supervisor.work(said)
         now = time.monotonic()
         if now - self._space_checked > _SPACE_CHECK_S and not self._terms.dry_run:
             self._space_checked = now

@@ -17,6 +17,8 @@ from fastmirror.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastmirror.supervisor import Supervisor
+
 _LOG = logging.getLogger(__name__)
 _ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
 _HOURS = re.compile(r"([0-9]|1[0-9]|2[0-3])(?:-([0-9]|1[0-9]|2[0-3]))?")
@@ -74,23 +76,27 @@ class _Signals:
     def _note(self, _number: int, _frame: object) -> None:
         self.came = True
 
-    def wait(self, seconds: float) -> bool:
-        """Wait so long, or until a signal comes; whether one came."""
+    def wait(self, seconds: float, supervisor: Supervisor, said: str) -> bool:
+        """Wait so long, or until a signal comes; whether one came. The supervisor hears `said` meanwhile."""
         deadline = time.monotonic() + seconds
         while not self.came and (left := deadline - time.monotonic()) > 0:
-            select.select([self._bell], [], [], left)
+            supervisor.work(said)
+            select.select([self._bell], [], [], min(left, supervisor.period_s))
             self._bell.silence()
         return self.came
 
 
-def run_every(interval_s: float, hours: frozenset[int] | None, one_round: Callable[[], int]) -> int:
+def run_every(
+    interval_s: float, hours: frozenset[int] | None, one_round: Callable[[], int], supervisor: Supervisor
+) -> int:
     """Do a round, and another one when the interval since its start is over, until a signal comes.
 
     Returns the exit status: 0 if the signal came between two rounds, the round's own if it came within one,
     and that of the first round if it is 2 or 70: what cannot work at all is not tried again. Every other
     status is logged, and the next round may fare better.
     """
-    is_first = True
+    is_first, said = True, "waiting for the hours to run in"
+    supervisor.tell("READY=1")
     with _Signals() as signals:
         while True:
             begun = time.monotonic()
@@ -101,7 +107,9 @@ def run_every(interval_s: float, hours: frozenset[int] | None, one_round: Callab
                 is_first = False
                 _LOG.log(logging.WARNING if status else logging.INFO, "a round ended with exit status %d", status)
                 pause = interval_s * (1 + random.uniform(0, _JITTER))  # noqa: S311 - spreads load, hides nothing
+                said = f"the last run ended with exit status {status}"
             else:
                 pause = _LOOK_S
-            if signals.wait(begun + pause - time.monotonic()):
+            if signals.wait(begun + pause - time.monotonic(), supervisor, said):
+                supervisor.tell("STOPPING=1")
                 return 0

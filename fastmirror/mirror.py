@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fastmirror.progress import Progress
     from fastmirror.settings import Settings
     from fastmirror.storage import Storage
+    from fastmirror.supervisor import Supervisor
 
 _LOG = logging.getLogger(__name__)
 LAST_MODIFIED = "%Y%m%dT%H:%M:%S"  # what ``web/last-modified`` holds, as bandersnatch writes it
@@ -55,7 +56,11 @@ class RunOptions(NamedTuple):
 
 
 def run_mirror(
-    settings: Settings, options: RunOptions, progress: Progress, ended: Callable[[Storage], None]
+    settings: Settings,
+    options: RunOptions,
+    progress: Progress,
+    supervisor: Supervisor,
+    ended: Callable[[Storage], None],
 ) -> Summary:
     """Do one run. Raises MirrorError for what prevents it; what happens on the way is in the Summary.
 
@@ -64,7 +69,7 @@ def run_mirror(
     settings = replace(settings, upstream=with_netrc(settings.upstream))
     with ExitStack() as stack:
         lock = stack.enter_context(hold_lock(settings.storage.directory))
-        run = stack.enter_context(_Run(settings, options, progress, lock))
+        run = stack.enter_context(_Run(settings, options, progress, supervisor, lock))
         try:
             return run.go()
         finally:
@@ -74,7 +79,9 @@ def run_mirror(
 class _Run(Run):
     """A run's steps in the order in which they happen."""
 
-    def __init__(self, settings: Settings, options: RunOptions, progress: Progress, lock: int) -> None:
+    def __init__(
+        self, settings: Settings, options: RunOptions, progress: Progress, supervisor: Supervisor, lock: int
+    ) -> None:
         parts = open_parts(settings, lock)
         begun = time.time()
         self._options = options
@@ -93,6 +100,7 @@ class _Run(Run):
             None if options.max_time_s is None else time.monotonic() + options.max_time_s,
         )  # fmt: skip
         super().__init__(parts, terms, progress, Counts())
+        self._execution.supervisor = supervisor
         self._removals = Removals(settings, self._state, self._storage, self._tree, self._counts, self._write_index)
 
     def __exit__(self, *causes: object) -> None:
@@ -118,7 +126,9 @@ class _Run(Run):
     def _sync(self) -> None:
         """Raises Interrupted or StorageError when what is done is recorded, but not all was done."""
         options, chosen = self._options, self._chosen
-        adopt(self._state, self._storage, self._tree, self._settings.pool.processes, self._check_id)
+        processes, supervisor = self._settings.pool.processes, self._execution.supervisor
+        adopt(self._state, self._storage, self._tree, processes, self._check_id, supervisor)
+        supervisor.work("asking upstream what there is")
         trust_cache = self._clean and not options.force_check
         discovery = Discovery(
             self._settings, self._filters, self._state, self._session, self._storage.own, self._closure

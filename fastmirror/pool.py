@@ -97,6 +97,7 @@ class Pool:
         self._exhausted = False
         self._left = 0
         self._buried = Load()  # what workers that are gone had done
+        self._heard = False
 
     def start(self) -> None:
         """Start the workers; before any thread of this process, where they are forked."""
@@ -115,6 +116,11 @@ class Pool:
         for worker in self._workers:
             load = load.joined(worker.load)
         return load
+
+    def was_heard(self) -> bool:
+        """Whether a worker has said anything since this was asked last."""
+        heard, self._heard = self._heard, False
+        return heard
 
     def wake(self) -> None:
         """Let a run that waits look again; from any thread."""
@@ -219,6 +225,7 @@ class Pool:
         for report in worker.channel.receive():
             if report.load is not None:
                 worker.load = report.load
+            self._heard = True
             if report.throttled_s is not None:
                 self._slow_down(report.throttled_s)
             for answer in report.answers:

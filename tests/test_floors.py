@@ -21,7 +21,7 @@ _STOREYS = (
     "filters.requirements filters.advisories filters.vocabulary filters.configuration",
     "settings settings_upstream settings_file",
     "dependencies planner weight simple_html simple_entry simple legacy summary trends charts",
-    "progress display logs bell",
+    "progress display logs bell supervisor",
     "transport transport.rate transport.proxies transport.headers transport.redirects transport.poller",
     "transport.curl transport.session",
     "channel",

@@ -29,7 +29,7 @@ DEPLOY = ROOT / "scripts/deploy"
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not there")
 def test_the_units_pass_systemds_own_check(tmp_path: Path):
-    for name in ("fastmirror.service", "fastmirror.timer"):
+    for name in ("fastmirror.service", "fastmirror.timer", "fastmirror-every.service"):
         text = (DEPLOY / name).read_text().replace("/usr/local/bin/fastmirror", "/bin/true")
         (tmp_path / name).write_text(text)
     words = ["systemd-analyze", "verify", *sorted(str(path) for path in tmp_path.iterdir())]
@@ -54,6 +54,19 @@ def test_stopping_the_service_is_no_failure():
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.read(DEPLOY / "fastmirror.service")
     assert unit["Service"]["SuccessExitStatus"].split() == ["1", "3", "143"]
+
+
+def test_the_service_that_stays_is_watched_and_shut_in_as_the_other_is():
+    stays, once = (configparser.ConfigParser(strict=False, interpolation=None) for _ in range(2))
+    stays.read(DEPLOY / "fastmirror-every.service")
+    once.read(DEPLOY / "fastmirror.service")
+    service = stays["Service"]
+    assert service["ExecStart"].endswith("fastmirror mirror --every 5m")
+    assert (service["Type"], service["WatchdogSec"], service["Restart"]) == ("notify", "10min", "on-failure")
+    assert (service["SuccessExitStatus"], once["Service"]["NotifyAccess"]) == ("143", "main")
+    common = service.keys() & once["Service"].keys() - {"type", "execstart", "successexitstatus"}
+    assert len(common) > 12
+    assert {key: service[key] for key in common} == {key: once["Service"][key] for key in common}
 
 
 def test_the_cron_line_is_one_line_that_runs_as_the_mirrors_user_and_needs_no_path():

@@ -10,6 +10,7 @@ import pytest
 
 from fastmirror.errors import SettingsError
 from fastmirror.interval import parse_duration, parse_hours, run_every
+from fastmirror.supervisor import Supervisor
 
 
 @pytest.mark.parametrize(("text", "hours"), [("7", {7}), ("0-2", {0, 1, 2}), ("22-1", {22, 23, 0, 1}), ("5-5", {5})])
@@ -36,17 +37,17 @@ def test_an_interval_has_a_unit_or_is_in_seconds():
 
 @pytest.mark.parametrize("status", [2, 70])
 def test_what_cannot_work_at_all_is_not_tried_again(status):
-    assert run_every(3600, None, lambda: status) == status
+    assert run_every(3600, None, lambda: status, Supervisor()) == status
 
 
 @pytest.mark.parametrize("status", [130, 143])
 def test_a_signal_within_a_round_ends_the_loop_with_its_status(status):
-    assert run_every(3600, None, lambda: status) == status
+    assert run_every(3600, None, lambda: status, Supervisor()) == status
 
 
 def test_after_a_failed_round_comes_another_one():
     statuses = [5, 2, 3, 1, 143]
-    assert run_every(0.001, None, lambda: statuses.pop(0)) == 143
+    assert run_every(0.001, None, lambda: statuses.pop(0), Supervisor()) == 143
     assert statuses == []
 
 
@@ -55,7 +56,7 @@ def test_a_signal_between_two_rounds_ends_the_loop_in_order():
         signal.raise_signal(signal.SIGTERM)
         return 0
 
-    assert run_every(3600, None, one_round) == 0
+    assert run_every(3600, None, one_round, Supervisor()) == 0
 
 
 def test_a_signal_that_another_thread_gets_ends_the_wait():
@@ -67,7 +68,7 @@ def test_a_signal_that_another_thread_gets_ends_the_wait():
         thread.start()
         return 0
 
-    assert run_every(3600, None, one_round) == 0
+    assert run_every(3600, None, one_round, Supervisor()) == 0
     others[0].join()
 
 
@@ -77,5 +78,5 @@ def test_outside_its_hours_nothing_is_done():
 
     thread = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM))
     thread.start()
-    assert run_every(3600, frozenset(), one_round) == 0
+    assert run_every(3600, frozenset(), one_round, Supervisor()) == 0
     thread.join()
