@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 _ROWS = "select name, settings_digest, outcome, page_digest from project"
+_NOT_WHOLE = frozenset({"failed", "partial", "damaged"})
 _SHOWN = 3  # of those that require a project
 
 
@@ -128,6 +129,11 @@ class Closure:
             if name in self._unwanted
             or not (name in self.dependencies or (name in self.demands and self.demands[name].is_root))
         ]
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether something that is demanded is not whole: what it requires may not be known."""
+        return any(row.outcome in _NOT_WHOLE for name, row in self._rows.items() if name in self.demands)
 
     def gaps(self) -> list[Gap]:
         """What is lacking or not known, by project."""

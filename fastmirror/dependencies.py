@@ -27,33 +27,92 @@ if TYPE_CHECKING:
     from fastmirror.filters.environments import Target
     from fastmirror.names import NormalizedName
 
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_HEADERS_MOST = 1 << 20  # bytes
 _REQUIREMENTS_MOST = 2000  # of one file
+_LONGEST_REQUIREMENT = 20_000  # characters
+# Of all markers of one file together, as often as each is evaluated: what a marker costs grows with its length.
+_EVALUATED_MOST = 3_000_000  # characters
 _QUOTED = re.compile(r"""["']([^"']*)["']""")
 # What only the machine itself could tell.
 _UNKNOWABLE = re.compile(r"platform_(?:release|version)")
 
 
 def read_needs(metadata: bytes, targets: Sequence[Target]) -> Needs:
-    """What a file with this core metadata requires in these environments, in them as far as its markers can tell.
+    """What a file with this core metadata requires in these environments, as far as markers can tell.
 
     What cannot be understood is in the troubles; a marker that cannot be evaluated counts as true.
     """
-    try:
-        raw, _ = parse_email(metadata)
-        lines, provided = raw.get("requires_dist", []), raw.get("provides_extra", [])
-    except (ValueError, RecursionError) as error:
-        return Needs((), (f"core metadata cannot be read: {error!s:.120}",))
-    extras = {canonicalize_name(name) for name in provided}
-    needs: list[Need] = []
-    troubles: list[str] = []
+    headers = _BLANK_LINE.split(metadata, maxsplit=1)[0]
+    if len(headers) > _HEADERS_MOST:
+        return Needs((), (f"core metadata with {len(headers)} bytes of headers is not read",))
+    raw, _ = parse_email(headers + b"\n\n")
+    lines = raw.get("requires_dist", [])
+    reading = _Reading({canonicalize_name(name) for name in raw.get("provides_extra", [])}, targets)
     for line in lines[:_REQUIREMENTS_MOST]:
-        try:
-            needs += _needs(_requirement(line), extras, targets, troubles)
-        except (InvalidRequirement, InvalidName, RecursionError, ValueError):
-            troubles.append(f"requirement that cannot be understood: {line[:120]!r}")
+        reading.take(line)
     if len(lines) > _REQUIREMENTS_MOST:
-        troubles.append(f"{len(lines)} requirements, of which {_REQUIREMENTS_MOST} count")
-    return joined([Needs(tuple(needs), tuple(troubles))])
+        reading.troubles[f"{len(lines)} requirements, of which {_REQUIREMENTS_MOST} count"] = None
+    return joined([Needs(tuple(reading.needs), tuple(reading.troubles))])
+
+
+class _Reading:
+    """The requirements of one file, read one by one."""
+
+    def __init__(self, extras: Collection[str], targets: Sequence[Target]) -> None:
+        self._extras = extras
+        self._targets = targets
+        self._evaluated = 0  # characters of markers
+        self.needs: list[Need] = []
+        self.troubles: dict[str, None] = {}  # in order
+
+    def take(self, line: str) -> None:
+        try:
+            if len(line) > _LONGEST_REQUIREMENT:
+                raise InvalidRequirement
+            requirement = Requirement(line)
+            for specifier in requirement.specifier:
+                specifier.contains("0")  # reads its version: of digits Python reads some thousands, no more
+            self._take(requirement, normalize(requirement.name))
+        except (InvalidRequirement, InvalidName, RecursionError, ValueError):
+            self.troubles[f"requirement that cannot be understood: {line[:120]!r}"] = None
+
+    def _take(self, requirement: Requirement, name: NormalizedName) -> None:
+        """Once for each extra that asks for it."""
+        if requirement.url:
+            self.troubles[f"{name}: from elsewhere than an index, not mirrored"] = None
+            return
+        marker = str(requirement.marker or "")
+        named = {canonicalize_name(text) for text in _QUOTED.findall(marker)} & set(self._extras)
+        wanted = tuple(sorted(canonicalize_name(extra) for extra in requirement.extras))
+        always = self._where(requirement, marker, "")
+        for extra in ("", *sorted(named)):
+            if labels := self._where(requirement, marker, extra) - always if extra else always:
+                self.needs.append(Need(extra, name, wanted, str(requirement.specifier), tuple(sorted(labels))))
+
+    def _where(self, requirement: Requirement, marker: str, extra: str) -> set[str]:
+        """The targets where a marker holds in some release of their Python."""
+        if requirement.marker is None:
+            return {str(target) for target in self._targets}
+        try:
+            return {
+                str(target)
+                for target in self._targets
+                if any(
+                    self._holds(requirement.marker, marker, {**known, "extra": extra})
+                    for known in marker_environments(target)
+                )
+            }
+        except (UndefinedComparison, UndefinedEnvironmentName):
+            told = f"{requirement.name}: marker that cannot be evaluated, taken as true: {marker[:120]}"
+            self.troubles[told] = None
+            return {str(target) for target in self._targets}
+
+    def _holds(self, marker: Marker, text: str, environment: dict[str, str]) -> bool:
+        self._evaluated += len(text)
+        if self._evaluated > _EVALUATED_MOST or _UNKNOWABLE.search(text):
+            raise UndefinedEnvironmentName
+        return marker.evaluate(environment)
 
 
 def joined(needs: Iterable[Needs]) -> Needs:
@@ -93,46 +152,3 @@ def closure(
         name: Demand(name in roots, tuple((text, tuple(sorted(found[text]))) for text in sorted(found)))
         for name, found in demanded.items()
     }
-
-
-def _requirement(line: str) -> Requirement:
-    requirement = Requirement(line)
-    for specifier in requirement.specifier:
-        specifier.contains("0")  # reads its version: of digits Python reads some thousands, no more
-    return requirement
-
-
-def _needs(
-    requirement: Requirement, extras: Collection[str], targets: Sequence[Target], troubles: list[str]
-) -> list[Need]:
-    """One requirement, once for each extra that asks for it."""
-    if requirement.url:
-        troubles.append(f"{requirement.name}: from elsewhere than an index, not mirrored")
-        return []
-    marker = requirement.marker
-    named = {canonicalize_name(text) for text in _QUOTED.findall(str(marker))} & set(extras) if marker else set()
-    found: list[Need] = []
-    always: set[str] = set()
-    for extra in ("", *sorted(named)):
-        holds = {
-            str(target) for target in targets if marker is None or _holds(marker, target, extra, requirement, troubles)
-        }
-        always = always or holds if not extra else always
-        if labels := holds if not extra else holds - always:
-            wanted = tuple(sorted(canonicalize_name(name) for name in requirement.extras))
-            specifier = str(requirement.specifier)
-            found.append(Need(extra, normalize(requirement.name), wanted, specifier, tuple(sorted(labels))))
-    return found
-
-
-def _holds(marker: Marker, target: Target, extra: str, requirement: Requirement, troubles: list[str]) -> bool:
-    """Whether a marker holds in some release of the target's Python."""
-    try:
-        if _UNKNOWABLE.search(str(marker)):
-            raise UndefinedEnvironmentName
-        return any(marker.evaluate({**known, "extra": extra}) for known in marker_environments(target))
-    except (UndefinedComparison, UndefinedEnvironmentName):
-        told = f"{requirement.name}: marker that cannot be evaluated, taken as true: {str(marker)[:120]}"
-        if told not in troubles:
-            troubles.append(told)
-        return True

@@ -103,7 +103,7 @@ class Discovery:
         self._closure = closure
         self.shape = filters.shape_of_all(closure.base)
         # What was applied last counts only for the same selection.
-        self.selection = f"{filters.selection}-{settings.storage.removed_projects}"
+        self.selection = f"{filters.selection}-{settings.storage.removed_projects}{'-closed' * bool(closure)}"
         self._unwanted = {name for (name,) in state.select("select name from unwanted")} if state is not None else set()
         self._survivors = state.wanted_by_name() if filters.selects and state is not None else set()
         self._survivors |= closure.dependencies
@@ -239,8 +239,10 @@ class Discovery:
         if not closure:
             return found
         leave = found.touched
-        more = {name: serial for name, serial in closure.missing().items() if name not in leave}
-        denied = [] if chosen.by_command else closure.surplus()
+        missing = closure.missing()
+        more = {name: serial for name, serial in missing.items() if name not in leave}
+        # What is not read yet may require anything.
+        denied = [] if chosen.by_command or missing else closure.surplus()
         return found._replace(update=found.update | more, denied=denied)
 
     def _selects(self, name: NormalizedName) -> bool:

@@ -205,7 +205,7 @@ class _Run(Run):
             self._free_disputed(more)
             closure.tried(more)
             closure.refresh()
-        is_whole = not (counts.pending or counts.failures or self._state.count_failing() or closure.missing())
+        is_whole = not (counts.pending or closure.missing() or closure.is_failing)
         if is_whole and not self._chosen.by_command:
             self._removals.take((), closure.surplus(), self._check_id)
 

@@ -119,6 +119,20 @@ def test_nothing_leaves_the_closure_while_something_in_it_fails(closed: Mirror, 
     assert holds(closed) == {"app": ["2.0"], "third": ["1.0"]}
 
 
+def test_what_fails_and_is_required_no_more_leaves_as_well(closed: Mirror, index: FakeIndex) -> None:
+    add(index, "app", "1.0", "lib", "never")
+    for name in ("lib", "never"):
+        add(index, name, "1.0")
+    index.fault("/packages/*lib*", faults.status(404))
+    index.fault("/simple/never/", faults.status(403))
+    assert closed.run().status == 1
+    index.remove_file("app", "app-1.0-py3-none-any.whl")
+    add(index, "app", "2.0")
+    assert closed.run().status == 1  # they were tried once more before it was known
+    assert (holds(closed), closed.failures()) == ({"app": ["2.0"]}, {})
+    succeed(closed.run())
+
+
 def test_the_deletion_guard_holds_what_nothing_requires_any_more(closed: Mirror, index: FakeIndex) -> None:
     add(index, "app", "1.0", "lib")
     add(index, "lib", "1.0")
@@ -173,6 +187,9 @@ def test_a_changed_environment_acts_in_the_next_run(closed: Mirror, index: FakeI
     closed.settings["environments.targets"] = TARGETS
     succeed(closed.run())
     assert set(holds(closed)) == {"app", "windows"}
+    closed.settings["with-dependencies"] = "false"
+    succeed(closed.run())
+    assert set(holds(closed)) == {"app"}
 
 
 def test_metadata_that_upstream_does_not_offer_is_read_out_of_the_wheel(closed: Mirror, index: FakeIndex) -> None:

@@ -96,6 +96,29 @@ def test_requirements_without_end_are_cut_off_and_told():
     assert (len(found.requires), found.troubles) == (2000, ("2001 requirements, of which 2000 count",))
 
 
+@pytest.mark.parametrize(
+    ("headers", "requires", "trouble"),
+    [
+        (b"X: " + b"a" * (1 << 20), [], "core metadata with 1048579 bytes of headers is not read"),
+        (b"Requires-Dist: " + b"a" * 20_001, [], "requirement that cannot be understood: 'aaa"),
+        (
+            b"".join(b"Provides-Extra: e%d\n" % number for number in range(1000))
+            + b"Requires-Dist: a; "
+            + b" or ".join(b"extra == 'e%d'" % number for number in range(1000)),
+            [A],
+            "a: marker that cannot be evaluated, taken as true: extra == ",
+        ),
+    ],
+    ids=["headers", "requirement", "markers"],
+)
+def test_what_would_take_long_to_read_is_cut_off_and_told(headers, requires, trouble):
+    found = read_needs(headers + b"\n\n", TARGETS)
+    assert (list({need.name for need in found.requires}), found.troubles[0][: len(trouble)]) == (
+        requires,
+        trouble,
+    )
+
+
 @given(st.binary(max_size=300))
 def test_no_core_metadata_raises(metadata):
     read_needs(b"Metadata-Version: 2.1\nRequires-Dist: " + metadata, TARGETS)
