@@ -15,6 +15,7 @@ from typing import NamedTuple
 from fastmirror.descriptors import hash_descriptor
 
 _LINK = "a link, which is not followed (hint: verify --delete removes it)"
+_SHARED_DEPTH = 2  # packages/aa/bb; what is below is one file's
 _BESIDE = re.compile(r"(?:versions/)?[^./][^/]*")
 
 
@@ -30,19 +31,18 @@ class Web:
 
     def __init__(self, web: str) -> None:
         self.web = web
+        self._true_directories: set[str] = set()  # of packages/, that many files share: each is looked at once
 
     def contained(self, path: str) -> str:
         """Where something below ``web/`` lies. Raises NotADirectoryError if a link is on the way, or is it."""
-        parts = path.split("/")
-        for depth in range(2, len(parts) + 1):
-            part = self._in_web("/".join(parts[:depth]))
-            if os.path.islink(part):
-                raise NotADirectoryError(errno.ENOTDIR, _LINK, part)
-        return self._in_web(path)
+        full = self.final(path)
+        if "/" in path and os.path.islink(full):
+            raise _not_followed(full)
+        return full
 
     def final(self, path: str) -> str:
         """Where a name below ``web/`` lies, whatever has it. Raises NotADirectoryError if a link is on the way."""
-        self.contained(path.rpartition("/")[0])
+        self._require_directory(path.rpartition("/")[0])
         return self._in_web(path)
 
     def read(self, path: str) -> bytes | None:
@@ -83,12 +83,29 @@ class Web:
     def _shown(self, path: str) -> str:
         """Where a page below ``web/`` lies that may be a link to one of its states."""
         full = self.final(path)
-        if os.path.islink(full) and (target := target_beside(full)):
+        if "/" not in path or not os.path.islink(full):
+            return full
+        if target := target_beside(full):
             return self.contained(f"{path.rpartition('/')[0]}/{target}")
-        return self.contained(path)
+        raise _not_followed(full)
+
+    def _require_directory(self, path: str) -> None:
+        """Raise NotADirectoryError if a link stands for this directory or one above; a section may be one."""
+        parent = path.rpartition("/")[0]
+        if not parent or path in self._true_directories:
+            return
+        self._require_directory(parent)
+        if os.path.islink(full := self._in_web(path)):
+            raise _not_followed(full)
+        if path.startswith("packages/") and path.count("/") <= _SHARED_DEPTH:
+            self._true_directories.add(path)
 
     def _in_web(self, path: str) -> str:
         return f"{self.web}/{path}"
+
+
+def _not_followed(link: str) -> NotADirectoryError:
+    return NotADirectoryError(errno.ENOTDIR, _LINK, link)
 
 
 def target_beside(link: str) -> str:
