@@ -19,6 +19,7 @@ import random
 import re
 import shlex
 import signal
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -282,7 +283,11 @@ class Soak:
 
 
 def _state_kb(mirror: Mirror) -> int:
-    return (mirror.directory / ".fastmirror/state.sqlite").stat().st_size // 1024
+    """Without the history of the runs, which grows to a bound of its own, in more runs than a soak has."""
+    path = mirror.directory / ".fastmirror/state.sqlite"
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as state:
+        ((size,),) = state.execute("select sum(pgsize) from dbstat where name <> 'run'")
+    return int(size) // 1024
 
 
 def _count_empty(web: Path) -> int:
