@@ -28,6 +28,9 @@ delete from run where id = (select max(id) from run where id < :number - :recent
         (select cast(started / 86400 as integer) from run where id = :number - :recent)
 """
 _CUT = "delete from run where id <= (select id from run order by id desc limit 1 offset :kept)"
+_KINDS = {"error": str, "slowest": list, "gaps": list}
+_NUMBERS = {int, float, type(None)}  # every other value of a summary
+_LATEST = 2.5e11  # epoch seconds: no calendar goes further
 _RUNS = "select started, finished, exit_status, summary from run order by id desc limit ?"
 
 
@@ -66,18 +69,28 @@ def past_runs(state: State, most: int = RUNS_KEPT) -> Past:
     except StateDamaged:
         return Past([], damaged=True)
     for started, finished, exit_status, summary in rows:
-        figures = {} if summary is None else _read(summary)
+        figures = {} if summary is None else _figures(summary)
         damaged = damaged or figures is None
-        if isinstance(started, float) and isinstance(finished, float | None) and isinstance(exit_status, int | None):
+        if _is_moment(started) and (finished is None or _is_moment(finished)) and isinstance(exit_status, int | None):
             runs.append({**(figures or {}), "started": started, "finished": finished, "exit_status": exit_status})
         else:
             damaged = True
     return Past(runs, damaged)
 
 
-def _read(summary: object) -> dict[str, Any] | None:
+def _is_moment(value: object) -> bool:
+    return isinstance(value, float) and 0 <= value < _LATEST
+
+
+def _figures(summary: object) -> dict[str, Any] | None:
+    """What a summary says, each value of the kind that it was written with; None if it is damaged."""
     try:
         read = orjson.loads(summary if isinstance(summary, str | bytes) else b"")
     except orjson.JSONDecodeError:
         return None
-    return read if isinstance(read, dict) else None
+    if not isinstance(read, dict):
+        return None
+    is_whole = {type(value) for key, value in read.items() if key not in _KINDS} <= _NUMBERS and all(
+        isinstance(read.get(key, kind()), kind) for key, kind in _KINDS.items()
+    )
+    return read if is_whole else None

@@ -249,6 +249,8 @@ def status_facts(status: MirrorStatus) -> dict[str, Any]:
     ]
     largest = [large._asdict() for large in status.largest]
     facts = {key: value for key, value in status._asdict().items() if key != "past"}
+    if status.last_run is not None and "error" in status.last_run:
+        facts["last_run"] = status.last_run | {"error": clean(str(status.last_run["error"]))}
     return {**facts, "failures": failures, "largest": largest, "complete": is_complete(status)}
 
 

@@ -19,7 +19,7 @@ from fastmirror.masking import clean
 from fastmirror.progress import human_bytes, human_time
 from fastmirror.reports import as_json, is_complete, missing_text, status_facts
 from fastmirror.statusstyle import STYLE
-from fastmirror.trends import Trend, Trends, number, trends
+from fastmirror.trends import Trend, Trends, number
 from fastmirror.wording import date_and_time, plural
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ _FIGURE = '<div><dt>{name}</dt><dd>{value}</dd><dd class="beside">{beside}</dd><
 _TABLE = """\
 <section>
 <h2>{title}</h2>
-{before}<div class="wide" role="region" aria-label="{title}" tabindex="0">
+<div class="wide" role="region" aria-label="{title}" tabindex="0">
 <table>
 <thead><tr>{head}</tr></thead>
 <tbody>
@@ -113,10 +113,9 @@ default = true</code></pre>
 """
 
 
-def status_page(status: MirrorStatus, place: Place, now: float) -> str:
+def status_page(status: MirrorStatus, changes: Trends, place: Place, now: float) -> str:
     """The page; `now` in epoch seconds."""
     tone, verdict, told = _verdict(status)
-    changes = trends(status.past, now)
     return fill(
         _PAGE,
         policy=_POLICY,
@@ -138,9 +137,8 @@ def status_page(status: MirrorStatus, place: Place, now: float) -> str:
     )
 
 
-def page_json(status: MirrorStatus, now: float) -> str:
+def page_json(status: MirrorStatus, changes: Trends, now: float) -> str:
     """The page as one JSON object: what `status --json` says, the runs that are shown, and what the charts show."""
-    changes = trends(status.past, now)
     drawn = {"stored_bytes": changes.size, "fetched_bytes_by_day": changes.fetched, "bytes_per_second": changes.rate}
     facts = {key: value for key, value in status_facts(status).items() if key != "directory"}
     return as_json(
@@ -237,7 +235,7 @@ def _charts(changes: Trends, *, damaged: bool) -> Markup:
         bars(changes.fetched, "Fetched a day", f"at most {_bytes(changes.fetched.most)}", _bytes, _day)
         if changes.fetched.most
         else Markup(""),
-        bars(changes.rate, "Throughput", f"at most {_rate(changes.rate.most)}", _rate, _moment)
+        bars(changes.rate, "Throughput", f"at most {_rate(changes.rate.most)}", _rate, _day)
         if changes.rate.most
         else Markup(""),
     ]
@@ -314,7 +312,7 @@ def _largest(status: MirrorStatus) -> Markup:
 
 def _table(title: str, head: tuple[str, ...], body: Markup, *, after: Markup = Markup("")) -> Markup:  # noqa: B008
     columns = each('<th scope="col">{name}</th>', [{"name": name} for name in head])
-    return fill(_TABLE, title=title, before=Markup(""), head=columns, body=body, after=after)
+    return fill(_TABLE, title=title, head=columns, body=body, after=after)
 
 
 def _run_facts(run: Mapping[str, Any]) -> dict[str, Any]:

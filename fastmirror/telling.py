@@ -48,12 +48,13 @@ def _try(what: str, write: Callable[[], None]) -> None:
 
 def _write_page(status: MirrorStatus, settings: Settings, storage: Storage) -> None:
     from fastmirror.statuspage import Place, page_json, status_page
+    from fastmirror.trends import trends
 
     now = time.time()
-    place = Place(settings.upstream.master, settings.run.public_url)
+    place, changes = Place(settings.upstream.master, settings.run.public_url), trends(status.past, now)
     told = {
-        "web/status/index.html": status_page(status, place, now),
-        "web/status/status.json": f"{page_json(status, now)}\n",
+        "web/status/index.html": status_page(status, changes, place, now),
+        "web/status/status.json": f"{page_json(status, changes, now)}\n",
     }
     staged = [(storage.stage_fact(path, text), path) for path, text in told.items()]
     storage.flush()

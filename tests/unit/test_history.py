@@ -55,7 +55,7 @@ def test_of_a_day_that_is_no_longer_recent_the_last_run_is_kept(state):
     ]
 
 
-@pytest.mark.parametrize("summary", ["{", "[]", "7", "", b"\xff", 5, '{"failed": '])
+@pytest.mark.parametrize("summary", ["{", "[]", "7", "", b"\xff", 5, '{"failed": ', '{"failed": "3"}', '{"error": 3}'])
 def test_a_run_whose_figures_are_damaged_is_told_without_them(state, summary):
     run = begin_run(state, NOW)
     end_run(state, run, NOW + 5, 0, {"failed": 3})
@@ -70,9 +70,12 @@ def test_a_run_whose_figures_are_damaged_is_told_without_them(state, summary):
     )
 
 
-@pytest.mark.parametrize("column", ["started", "finished", "exit_status"])
-def test_a_run_of_which_nobody_can_tell_when_it_was_or_how_it_ended_is_left_out(state, column):
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("started", "soon"), ("finished", "soon"), ("exit_status", "soon"), ("started", 1e300), ("finished", -1)],
+)
+def test_a_run_of_which_nobody_can_tell_when_it_was_or_how_it_ended_is_left_out(state, column, value):
     run = begin_run(state, NOW)
     end_run(state, run, NOW + 5, 0, {})
-    state.change(f"update run set {column} = 'soon' where id = ?", [(run,)])
+    state.change(f"update run set {column} = ? where id = ?", [(value, run)])
     assert past_runs(state) == Past([], damaged=True)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fastmirror.inquiry import Large
 from fastmirror.statuspage import Place, page_json, status_page
 from fastmirror.summary import Failure
+from fastmirror.trends import trends
 from tests.unit.test_reports import LAST_RUN, a_status
 
 NOW = 1_700_000_000.0
@@ -74,7 +75,18 @@ def shape(page: Page) -> list[tuple[str, list[str]]]:
 
 
 def page_of(place: Place = PLACE, **changed: Any) -> Page:
-    return Page(status_page(a_status(**changed), place, NOW))
+    return Page(text_of(place, **changed))
+
+
+def text_of(place: Place = PLACE, **changed: Any) -> str:
+    status = a_status(**changed)
+    return status_page(status, trends(status.past, NOW), place, NOW)
+
+
+def facts_of(**changed: Any) -> dict[str, Any]:
+    status = a_status(**changed)
+    facts: dict[str, Any] = json.loads(page_json(status, trends(status.past, NOW), NOW))
+    return facts
 
 
 def with_words(word: str) -> Page:
@@ -117,10 +129,12 @@ def test_no_credential_and_no_control_character_reaches_the_page():
     page = with_words("https://user:secret@host/ \x1b[2J\u202e")
     assert "secret" not in page.text
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e]", page.text)
+    facts = facts_of(last_run=LAST_RUN | {"error": "https://user:secret@host/"})
+    assert facts["last_run"]["error"] == "https://***@host/"
 
 
 def test_the_pages_policy_lets_in_its_own_style_and_nothing_else():
-    text = status_page(a_status(), PLACE, NOW)
+    text = text_of()
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     digest = b64encode(sha256(style.encode()).digest()).decode()
     page = Page(text)
@@ -206,9 +220,8 @@ MOMENTS = st.floats(min_value=0, max_value=4e9)
     )
 )
 def test_no_history_whatever_its_figures_keeps_the_page_from_being_written(past):
-    status = a_status(past=tuple(past))
-    Page(status_page(status, PLACE, NOW))
-    json.loads(page_json(status, NOW))
+    page_of(past=tuple(past))
+    facts_of(past=tuple(past))
 
 
 def test_the_configuration_for_installers_names_the_public_address_and_trusts_a_host_without_tls():
@@ -232,7 +245,7 @@ def test_the_page_has_one_heading_of_the_first_rank_none_left_out_and_every_tabl
 
 
 def test_the_json_beside_the_page_has_its_figures_and_not_the_mirrors_directory():
-    facts = json.loads(page_json(a_status(past=(RUN,), failing=1, failures=(Failure("six", "no", NOW),)), NOW))
+    facts = facts_of(past=(RUN,), failing=1, failures=(Failure("six", "no", NOW),))
     assert "directory" not in facts
     assert facts["failures"] == [{"name": "six", "reason": "no", "next_try": "2023-11-14T22:13:20Z"}]
     assert facts["runs"][0]["finished"] == "2023-11-14T22:12:50Z"
