@@ -20,13 +20,14 @@ from fastmirror.model import Demand, Need, Needs
 from fastmirror.names import normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from packaging.markers import Marker
 
     from fastmirror.filters.environments import Target
     from fastmirror.names import NormalizedName
 
+_SPECIFIERS_MOST = 1000  # of one project
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _HEADERS_MOST = 1 << 20  # bytes
 _REQUIREMENTS_MOST = 2000  # of one file
@@ -52,8 +53,8 @@ def read_needs(metadata: bytes, targets: Sequence[Target]) -> Needs:
     for line in lines[:_REQUIREMENTS_MOST]:
         reading.take(line)
     if len(lines) > _REQUIREMENTS_MOST:
-        reading.troubles[f"{len(lines)} requirements, of which {_REQUIREMENTS_MOST} count"] = None
-    return joined([Needs(tuple(reading.needs), tuple(reading.troubles))])
+        reading.doubt(f"{len(lines)} requirements, of which {_REQUIREMENTS_MOST} count")
+    return reading.joining.needs()
 
 
 class _Reading:
@@ -63,8 +64,10 @@ class _Reading:
         self._extras = extras
         self._targets = targets
         self._evaluated = 0  # characters of markers
-        self.needs: list[Need] = []
-        self.troubles: dict[str, None] = {}  # in order
+        self.joining = Joining()
+
+    def doubt(self, trouble: str) -> None:
+        self.joining.add(Needs(troubles=(trouble,)))
 
     def take(self, line: str) -> None:
         try:
@@ -75,12 +78,12 @@ class _Reading:
                 specifier.contains("0")  # reads its version: of digits Python reads some thousands, no more
             self._take(requirement, normalize(requirement.name))
         except (InvalidRequirement, InvalidName, RecursionError, ValueError):
-            self.troubles[f"requirement that cannot be understood: {line[:120]!r}"] = None
+            self.doubt(f"requirement that cannot be understood: {line[:120]!r}")
 
     def _take(self, requirement: Requirement, name: NormalizedName) -> None:
         """Once for each extra that asks for it."""
         if requirement.url:
-            self.troubles[f"{name}: from elsewhere than an index, not mirrored"] = None
+            self.doubt(f"{name}: from elsewhere than an index, not mirrored")
             return
         marker = str(requirement.marker or "")
         named = {canonicalize_name(text) for text in _QUOTED.findall(marker)} & set(self._extras)
@@ -88,7 +91,8 @@ class _Reading:
         always = self._where(requirement, marker, "")
         for extra in ("", *sorted(named)):
             if labels := self._where(requirement, marker, extra) - always if extra else always:
-                self.needs.append(Need(extra, name, wanted, str(requirement.specifier), tuple(sorted(labels))))
+                need = Need(extra, name, wanted, str(requirement.specifier), tuple(sorted(labels)))
+                self.joining.add(Needs((need,)))
 
     def _where(self, requirement: Requirement, marker: str, extra: str) -> set[str]:
         """The targets where a marker holds in some release of their Python."""
@@ -104,8 +108,7 @@ class _Reading:
                 )
             }
         except (UndefinedComparison, UndefinedEnvironmentName):
-            told = f"{requirement.name}: marker that cannot be evaluated, taken as true: {marker[:120]}"
-            self.troubles[told] = None
+            self.doubt(f"{requirement.name}: marker that cannot be evaluated, taken as true: {marker[:120]}")
             return {str(target) for target in self._targets}
 
     def _holds(self, marker: Marker, text: str, environment: dict[str, str]) -> bool:
@@ -115,17 +118,26 @@ class _Reading:
         return marker.evaluate(environment)
 
 
-def joined(needs: Iterable[Needs]) -> Needs:
-    """All of these together: each requirement once, with every environment in which some file has it."""
-    targets: dict[tuple[str, NormalizedName, tuple[str, ...], str], set[str]] = {}
-    troubles: dict[str, None] = {}
-    for one in needs:
-        for need in one.requires:
-            targets.setdefault(need[:4], set()).update(need.targets)
-        troubles.update(dict.fromkeys(one.troubles))
-    return Needs(
-        tuple(Need(*key, targets=tuple(sorted(found))) for key, found in sorted(targets.items())), tuple(troubles)
-    )
+class Joining:
+    """Requirements put together: each once, with every environment in which some file has it."""
+
+    def __init__(self) -> None:
+        self._targets: dict[tuple[str, NormalizedName, tuple[str, ...], str], set[str]] = {}
+        self._troubles: dict[str, None] = {}  # in order
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def add(self, needs: Needs) -> None:
+        """Take these in."""
+        for need in needs.requires:
+            self._targets.setdefault(need[:4], set()).update(need.targets)
+        self._troubles.update(dict.fromkeys(needs.troubles))
+
+    def needs(self) -> Needs:
+        """All of them, in order."""
+        requires = (Need(*key, targets=tuple(sorted(found))) for key, found in sorted(self._targets.items()))
+        return Needs(tuple(requires), tuple(self._troubles))
 
 
 def closure(
@@ -148,7 +160,13 @@ def closure(
             if need.extra == extra and label in need.targets:
                 demanded.setdefault(need.name, {}).setdefault(need.specifier, set()).add(label)
                 todo += [(need.name, wanted, label) for wanted in ("", *need.extras)]
-    return {
-        name: Demand(name in roots, tuple((text, tuple(sorted(found[text]))) for text in sorted(found)))
-        for name, found in demanded.items()
-    }
+    return {name: Demand(name in roots, tuple(_specifiers(found))) for name, found in demanded.items()}
+
+
+def _specifiers(found: Mapping[str, Collection[str]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each with its environments, in order; of very many, one that every version satisfies stands for all."""
+    if len(found) > _SPECIFIERS_MOST:
+        yield "", tuple(sorted({target for targets in found.values() for target in targets}))
+        return
+    for text in sorted(found):
+        yield text, tuple(sorted(found[text]))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.specifiers import SpecifierSet
 
-from fastmirror.dependencies import joined, read_needs
+from fastmirror.dependencies import Joining, read_needs
 from fastmirror.filters.environments import can_install
 from fastmirror.filters.versions import Versions, parsed
 from fastmirror.layout import METADATA_SUFFIX
@@ -16,7 +16,7 @@ from fastmirror.packing import pack_needs
 from fastmirror.wheel import core_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fastmirror.filters.environments import Target
     from fastmirror.model import Demand, Page, StoredFile
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from fastmirror.storage import Storage
 
 _TROUBLES_MOST = 20  # told of one project
+_NEEDS_MOST = 20_000  # of one project, in all its versions
 
 
-class _Version:
-    """What one version's files can tell."""
+class _Installable(NamedTuple):
+    """A file at rest, and the environments that it is for."""
 
-    def __init__(self) -> None:
-        self.told: dict[Target, list[bytes]] = {}  # core metadata of the wheels that can be installed there
-        self.untold: dict[Target, str] = {}  # where there is a file without: its name
+    at_rest: StoredFile
+    targets: frozenset[Target]
 
-    def add(self, filename: str, metadata: bytes | None, fitting: Sequence[Target]) -> None:
-        """A file that can be installed into these environments."""
-        for target in fitting:
-            if metadata is None:
-                self.untold.setdefault(target, filename)
-            elif metadata not in (known := self.told.setdefault(target, [])):
-                known.append(metadata)
+    @property
+    def filename(self) -> str:
+        return self.at_rest.path.rpartition("/")[2]
+
+    @property
+    def is_wheel(self) -> bool:
+        return self.at_rest.path.endswith(".whl")
 
 
 def needs_at_rest(
@@ -47,33 +47,61 @@ def needs_at_rest(
 ) -> bytes | None:
     """What the files that a page lists, and that are at rest, require; packed. None where that does not matter.
 
-    `listed` maps file names to files at rest. A version is known by its wheels: where it has only a source
-    distribution for an environment, they count there too. Raises OSError.
+    `listed` maps file names to files at rest. Raises OSError.
     """
     targets, limit = context.settings.filters.dependencies_for, context.settings.upstream.limits.metadata
     if not targets:
         return None
     versions = Versions(page.name, page.keys.get("versions"))
-    found: dict[str, _Version] = {}
+    found: dict[str, list[_Installable]] = {}
     for file in page.files:
         distribution = versions.of(file.filename)
-        fitting = [target for target in targets if can_install(file, distribution, target)]
+        fitting = frozenset(target for target in targets if can_install(file, distribution, target))
         if fitting and (at_rest := listed.get(file.filename)) is not None:
-            metadata = _core_metadata(storage, at_rest, limit)
-            found.setdefault(distribution.version, _Version()).add(file.filename, metadata, fitting)
-    needs: list[Needs] = []
-    for version, told in found.items():
-        needs += _of_version(version, told)
-    open_ends = _open_ends(found, demand)
-    all_of_them = joined([*needs, Needs(troubles=open_ends)])
-    troubles, more = all_of_them.troubles[:_TROUBLES_MOST], len(all_of_them.troubles) - _TROUBLES_MOST
-    return pack_needs(all_of_them._replace(troubles=(*troubles, f"and {more} more") if more > 0 else troubles))
+            found.setdefault(distribution.version, []).append(_Installable(at_rest, fitting))
+    joining = Joining()
+    for version, files in found.items():
+        for needs in _of_version(storage, version, files, limit):
+            joining.add(needs)
+        if len(joining) > _NEEDS_MOST:
+            joining.add(Needs(troubles=(f"more than {_NEEDS_MOST} requirements: those of some versions do not count",)))
+            break
+    joining.add(Needs(troubles=_open_ends(found, demand)))
+    needs = joining.needs()
+    troubles, more = needs.troubles[:_TROUBLES_MOST], len(needs.troubles) - _TROUBLES_MOST
+    return pack_needs(needs._replace(troubles=(*troubles, f"and {more} more") if more > 0 else troubles))
 
 
-def _core_metadata(storage: Storage, at_rest: StoredFile, limit: int) -> bytes | None:
+def _of_version(storage: Storage, version: str, files: Sequence[_Installable], limit: int) -> Iterator[Needs]:
+    """What one version requires: by its wheels, also where it has only a source distribution."""
+    wheels = [file for file in files if file.is_wheel]
+    served = _targets_of(wheels)
+    elsewhere = _targets_of(files) - served
+    known: frozenset[Target] = frozenset()
+    read: set[tuple[str, frozenset[Target]]] = set()
+    for file in [*wheels, *(file for file in files if not file.is_wheel)]:
+        targets = file.targets | elsewhere if file.is_wheel else file.targets - known
+        identity = file.at_rest.metadata or file.at_rest.sha256, targets
+        if not targets or identity in read:
+            continue
+        if (metadata := _core_metadata(storage, file, limit)) is not None:
+            read.add(identity)
+            known |= targets
+            yield read_needs(metadata, sorted(targets))
+    unknown = [file.filename for file in files if not file.targets <= known]
+    lacking = (f"{version}: what it requires is not known, {name} has no core metadata" for name in unknown)
+    yield Needs(troubles=tuple(lacking))
+
+
+def _targets_of(files: Iterable[_Installable]) -> frozenset[Target]:
+    return frozenset(target for file in files for target in file.targets)
+
+
+def _core_metadata(storage: Storage, file: _Installable, limit: int) -> bytes | None:
+    at_rest = file.at_rest
     if at_rest.metadata:
         return storage.read(at_rest.path + METADATA_SUFFIX)
-    if not at_rest.path.endswith(".whl"):
+    if not file.is_wheel:
         return None
     descriptor = os.open(storage.contained(at_rest.path), os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -82,28 +110,13 @@ def _core_metadata(storage: Storage, at_rest: StoredFile, limit: int) -> bytes |
         os.close(descriptor)
 
 
-def _of_version(version: str, told: _Version) -> list[Needs]:
-    by_metadata: dict[bytes, list[Target]] = {}
-    for target, bodies in told.told.items():
-        for body in bodies:
-            by_metadata.setdefault(body, []).append(target)
-    untold = {target: name for target, name in told.untold.items() if target not in told.told}
-    if by_metadata:
-        by_metadata = {body: [*targets, *untold] for body, targets in by_metadata.items()}
-        untold = {}
-    needs = [read_needs(body, targets) for body, targets in by_metadata.items()]
-    names = dict.fromkeys(untold.values())
-    unknown = [f"{version}: what it requires is not known, {name} has no core metadata" for name in names]
-    return [*needs, Needs(troubles=tuple(unknown))]
-
-
-def _open_ends(found: Mapping[str, _Version], demand: Demand | None) -> tuple[str, ...]:
+def _open_ends(found: Mapping[str, Sequence[_Installable]], demand: Demand | None) -> tuple[str, ...]:
     """The requirements that no version here satisfies where they are made."""
     troubles: list[str] = []
     by_target: dict[str, list[str]] = {}
-    for name, told in found.items():
+    for name, files in found.items():
         if parsed(name) is not None:
-            for target in told.told.keys() | told.untold.keys():
+            for target in _targets_of(files):
                 by_target.setdefault(str(target), []).append(name)
     for specifier, labels in demand.specifiers if demand is not None else ():
         satisfied = SpecifierSet(specifier)

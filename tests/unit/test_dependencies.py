@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmirror.dependencies import closure, joined, read_needs
+from fastmirror.dependencies import Joining, closure, read_needs
 from fastmirror.errors import SettingsError, StorageError
 from fastmirror.filters import Filters, Listing
 from fastmirror.filters.environments import Target
@@ -138,8 +138,11 @@ graphs = st.dictionaries(st.sampled_from([A, B, C, D]), st.lists(some_needs, max
 
 @given(st.lists(some_needs, max_size=6))
 def test_requirements_are_kept_as_they_are(some):
-    found = joined([Needs(tuple(some), ("a", "b")), Needs(tuple(some), ("b",))])
-    assert unpack_needs(pack_needs(found)) == found == joined([found])
+    joining = Joining()
+    for part in (Needs(tuple(some), ("b", "a")), Needs(tuple(some), ("b",))):
+        joining.add(part)
+    found = joining.needs()
+    assert (unpack_needs(pack_needs(found)), found.troubles) == (found, ("b", "a"))
     assert {(need[:4], label) for need in found.requires for label in need.targets} == {
         (need[:4], label) for need in some for label in need.targets
     }
@@ -166,6 +169,11 @@ def test_extras_and_environments_go_along_the_whole_way_and_cycles_end():
         C: Demand(False, (("<2", here),)),
     }
     assert D in closure({A: (), B: ("y",)}, graph, ALL)
+
+
+def test_very_many_specifiers_of_one_project_stand_for_any_version():
+    graph = {A: [Need("", B, (), f"=={number}", (str(LINUX),)) for number in range(1001)]}
+    assert closure({A: ()}, graph, ALL)[B] == Demand(False, (("", (str(LINUX),)),))
 
 
 @given(graphs, st.sets(st.sampled_from([A, B, C, D])), st.sets(st.sampled_from([A, B, C, D])))
