@@ -102,7 +102,7 @@ def mirrors(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Mir
     with FakeIndex() as index:
         for wheel in wheels:
             name, version, *_ = parse_wheel_filename(wheel.name)
-            index.add_file(name, wheel.name, content=wheel.read_bytes(), metadata=_metadata(wheel))
+            index.add_file(name, wheel.name, content=wheel.read_bytes(), metadata=metadata_of(wheel))
             versions[str(name)] = str(version)
         others = [argument for name in versions if name != LACKING for argument in ("--project", name)]
         for layout in LAYOUTS:
@@ -199,7 +199,7 @@ def _own_environment(home: Path) -> dict[str, str]:
     return {**clean_environment(home), "PYTHONPATH": str(ROOT)}
 
 
-def _metadata(wheel: Path) -> bytes:
+def metadata_of(wheel: Path) -> bytes:
     """The core metadata inside a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))

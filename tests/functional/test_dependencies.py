@@ -192,11 +192,16 @@ def test_a_changed_environment_acts_in_the_next_run(closed: Mirror, index: FakeI
     assert set(holds(closed)) == {"app"}
 
 
-def test_metadata_that_upstream_does_not_offer_is_read_out_of_the_wheel(closed: Mirror, index: FakeIndex) -> None:
+def test_what_upstream_offers_no_metadata_of_is_known_by_its_wheel_and_a_source_distribution_by_the_wheel_beside_it(
+    closed: Mirror, index: FakeIndex
+) -> None:
     offer(index, make_wheel("app", "1.0", ["lib"]), with_metadata=False)
-    add(index, "lib", "1.0")
+    add(index, "lib", "1.0", 'deep; sys_platform == "linux"', tag="py3-none-win_amd64")
+    index.add_file("lib", "lib-1.0.tar.gz")
+    add(index, "deep", "1.0")
     succeed(closed.run())
-    assert set(holds(closed)) == {"app", "lib"}
+    assert set(holds(closed)) == {"app", "deep", "lib"}
+    assert gaps(closed) == {}
 
 
 def test_a_command_brings_what_its_project_requires_and_leaves_the_rest_alone(mirror: Mirror, index: FakeIndex) -> None:

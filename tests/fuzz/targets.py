@@ -18,15 +18,21 @@ from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from fastmirror.dependencies import closure, read_needs
 from fastmirror.errors import InvalidName, PageError, SettingsError, StorageError, UpstreamError
 from fastmirror.filters import Filters, Listing
-from fastmirror.filters.requirements import Files, read_requirements
+from fastmirror.filters.advisories import read_advisories
+from fastmirror.filters.environments import Target as Environment
+from fastmirror.filters.locks import Locks
+from fastmirror.filters.releases import demanded, unlisted
+from fastmirror.filters.requirements import Files, locks_by_name, read_requirements
+from fastmirror.filters.versions import Versions
 from fastmirror.interval import parse_duration, parse_hours, parse_size
 from fastmirror.lanes import RETRY_AFTER_LONGEST_S, retry_after_s
 from fastmirror.layout import Layout, file_paths, metadata_path, unsafe_filename, url_path
 from fastmirror.legacy import complete, read_document, saved, serial_of
 from fastmirror.names import NormalizedName, normalize
-from fastmirror.packing import pack_files, unpack_files
+from fastmirror.packing import pack_files, pack_needs, unpack_files, unpack_needs
 from fastmirror.planner import plan_project, upload_timestamp
 from fastmirror.settings_file import DEFAULT_CONFIGURATION, parse_settings
 from fastmirror.simple import Entry, parse_html_page, parse_json_page, render_html, render_json
@@ -157,8 +163,25 @@ def _requirements(body: bytes) -> None:
     path = {b"uv.lock": "uv.lock", b"pylock.toml": "pylock.toml"}.get(name, "requirements.txt")
     files = Files(lambda asked: content if asked == path else b"six<2", lambda asked: [asked])
     with contextlib.suppress(SettingsError):
-        for listed in read_requirements(path, files, "settings:1", []):
-            assert normalize(listed.name) == listed.name
+        found = read_requirements(path, files, "settings:1", [])
+        assert all(normalize(listed.name) == listed.name for listed in found)
+        for _, locks in locks_by_name(found):
+            Locks(locks).refusals(parse_json_page(_PAGE, SIX, URL, accept_unhashed=False).files)
+
+
+def _advisory(body: bytes) -> None:
+    with contextlib.suppress(SettingsError):
+        for listed in read_advisories("osv.json", Files(lambda _: body, lambda asked: [asked]), "settings:1", []):
+            unlisted([listed.specifier])({"1.0": []})
+
+
+def _needs(body: bytes) -> None:
+    target = Environment("cp312", "manylinux_2_28_x86_64")
+    found = read_needs(body, [target])
+    assert unpack_needs(pack_needs(found)) == found
+    for name, demand in closure({SIX: ()}, {SIX: found.requires}, [str(target)]).items():
+        assert normalize(name) == name
+        demanded(demand, [target], Versions(name, None), None, [])({"1.0": []})
 
 
 def _wheel(body: bytes) -> None:
@@ -344,6 +367,26 @@ TARGETS = {
             "Content-Type: ",
             "application/json",
         ),
+    ),
+    "core-metadata": Target(
+        _needs,
+        (
+            (
+                b"Metadata-Version: 2.1\nName: six\nProvides-Extra: fast\n"
+                b"Requires-Dist: a[x]>=1,<2; extra == 'fast' and python_version < '3.13'\n\nWhat it is\n"
+            ),
+        ),
+        (*_TEXT_WORDS, _BIG, "extra ==", "python_full_version", "platform_release", " or ", " not in ", "((((", " @ "),
+    ),
+    "advisory": Target(
+        _advisory,
+        (
+            (
+                b'{"affected": [{"package": {"ecosystem": "PyPI", "name": "six"}, "versions": ["1.0"],'
+                b' "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.0"}]}]}]}'
+            ),
+        ),
+        (*_JSON_WORDS, '"last_affected":', '"withdrawn":', _BIG),
     ),
     "packed": Target(_packed, (b'[["packages/0ab/six.whl",5,"ab",1.5,null]]',), ("null", "{}", "1e400", "[]")),
     "interval": Target(_interval, (b"5m", b"22-6"), ("h", "d", "1e9", _BIG)),
