@@ -166,9 +166,9 @@ class _Export:
         """What a path holds, and its content in the bundle."""
         try:
             full = self._storage.final(item.path)
-            if os.path.islink(full):
+            if not item.sha256 and os.path.islink(full):
                 return Entry(item.path, link=target_beside(full))
-            stream = open(full, "rb")  # noqa: SIM115 - closed below
+            stream = open(self._storage.contained(item.path), "rb")  # noqa: SIM115 - closed below
         except (FileNotFoundError, NotADirectoryError):
             if item.sha256:
                 raise MirrorError(f"missing, though the state names it (hint: verify): {item.path}") from None

@@ -88,3 +88,12 @@ def test_a_project_is_deleted_without_what_its_links_lead_to(
     assert links(each_layout) == []
     assert problems(each_layout, index, absent=NAMES) == []
     assert stamps(planted) == before
+
+
+def test_a_file_that_is_a_link_is_not_exported(mirror: Mirror, index: FakeIndex, tmp_path: Path) -> None:
+    index.add_file("six", wheel("six"))
+    succeed(mirror.run())
+    put_outside(at_rest(mirror, wheel("six")), tmp_path)
+    result = mirror.run(str(tmp_path / "bundle"), command="export")
+    assert result.status == 1
+    assert "missing, though the state names it" in result.stderr
