@@ -231,6 +231,9 @@ def status_text(status: MirrorStatus) -> str:
         lines.append("history: damaged: some runs are remembered without their figures, or not at all")
     if lacking := missing_text(status):
         lines.append(f"missing: {lacking}")
+    if gaps := (status.last_run or {}).get("gaps"):
+        count = plural(len(gaps), "gap", "gaps")
+        lines.append(f"dependencies: {count} in what may be required (hint: plan names them)")
     lines.append(f"failing: {plural(status.failing, 'project', 'projects')}")
     lines += _failure_lines(status.failures, status.failing, shown=len(status.failures), where="")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from fastmirror.model import Demand, File, Need, Needs
 from fastmirror.names import NormalizedName
 from fastmirror.packing import pack_needs, unpack_needs
 from fastmirror.settings_file import parse_settings
+from tests.conftest import ROOT
 from tests.wheels import make_wheel
 
 if TYPE_CHECKING:
@@ -270,6 +272,15 @@ def test_dependencies_without_environments_or_without_files_are_refused():
     text += f"release-files = no\n[environments]\ntargets = {LINUX}"
     with pytest.raises(SettingsError, match="with-dependencies needs the files"):
         parse_settings(text, source="FILE")
+
+
+def test_the_configuration_that_the_readme_shows_can_be_used_as_it_is():
+    text = (ROOT / "README.md").read_text()
+    (shown,) = (block for block in re.findall(r"```ini\n(.*?)```", text, re.DOTALL) if "with-dependencies" in block)
+    given = parse_settings(shown)
+    assert given.warnings == ()
+    assert len(given.filters.dependencies_for) == 5
+    assert given.filters.extras == (("requests", ("socks",)),)
 
 
 def test_the_extras_of_both_lists_are_asked_for():

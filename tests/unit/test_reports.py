@@ -10,7 +10,7 @@ import pytest
 from fastmirror import reports
 from fastmirror.inquiry import MirrorStatus, PlannedRun
 from fastmirror.model import LeftOut
-from fastmirror.summary import Failure, Summary
+from fastmirror.summary import Failure, Gap, Summary
 
 LAST_RUN = {
     "started": "2026-10-31T12:00:00Z",
@@ -225,6 +225,21 @@ def test_a_status_tells_all_failures_it_has_and_counts_the_others() -> None:
     lines = reports.status_text(a_status(failing=70, failures=failures(50))).splitlines()
     assert lines[-52] == "failing: 70 projects"
     assert lines[-1] == "  … and 20 more"
+
+
+def test_a_status_tells_that_dependencies_have_gaps() -> None:
+    last_run = {**LAST_RUN, "gaps": [{"name": "a", "reason": "upstream has no such project, required by b"}]}
+    text = reports.status_text(a_status(last_run=last_run))
+    assert "dependencies: 1 gap in what may be required (hint: plan names them)" in text.splitlines()
+    assert "dependencies" not in reports.status_text(a_status(last_run={**LAST_RUN, "gaps": []}))
+
+
+def test_a_summary_and_a_plan_name_the_gaps_and_count_what_is_too_much() -> None:
+    gaps = tuple(Gap(f"p{number}", "not\nmirrored yet") for number in range(22))
+    for text in (reports.plan_text(a_plan(gaps=gaps)), reports.summary_text(a_summary(gaps=gaps))):
+        assert "  p0: not\\nmirrored yet\n" in text
+        assert text.count("mirrored yet") == 20
+        assert "  … and 2 more\n" in text + "\n"
 
 
 def test_a_status_before_the_first_run_says_so() -> None:
