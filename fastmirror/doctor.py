@@ -48,14 +48,24 @@ def finding_text(finding: Finding) -> str:
     return f"{'ok' if finding.is_well else 'mend':<5} {finding.what}: {clean(finding.said)}{hint}"
 
 
+def _place(directory: str) -> Finding:
+    """Whether a directory that is not there yet can be made."""
+    above = os.path.dirname(directory)
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if os.access(above, os.W_OK | os.X_OK):
+        return Finding("directory", f"{directory}: not there yet, the first run makes it")
+    return Finding("directory", f"{directory}: not there", False, f"{above} is not writable for this user: make it")
+
+
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one after the other; changes nothing that stays. Upstream is asked for one page."""
     yield _interpreter()
     yield _transport(settings)
     yield _open_files(settings)
     directory = settings.storage.directory
-    if not os.path.isdir(directory):
-        yield Finding("directory", f"{directory}: not there", False, "fastmirror mirror makes it")
+    if not os.path.lexists(directory):
+        yield _place(directory)
     elif not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         yield Finding("directory", f"{directory}: not writable for this user", False, "run as its owner, or chown it")
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,10 +45,15 @@ def test_a_mirror_that_works_is_well_and_is_left_as_it_is(mirror: Mirror, index:
     assert not list(mirror.directory.glob(".fastmirror-doctor-*"))
 
 
-def test_what_is_not_there_yet_is_told_with_what_makes_it(mirror: Mirror) -> None:
-    found = examined(mirror, 1)
-    assert found["directory"].startswith("mend ")
-    assert "fastmirror mirror makes it" in found["directory"]
+def test_what_is_not_there_yet_is_well_where_the_first_run_can_make_it(mirror: Mirror) -> None:
+    found = examined(mirror, 0)
+    assert found["directory"].startswith("ok ")
+    assert "not there yet, the first run makes it" in found["directory"]
+
+
+def test_what_is_not_there_and_cannot_be_made_is_told(mirror: Mirror) -> None:
+    mirror.directory = Path("/proc/self/mirror")
+    assert examined(mirror, 1)["directory"].startswith("mend ")
 
 
 @pytest.mark.parametrize(
