@@ -310,8 +310,11 @@ class _Run(Run):
         kept["gaps"] = [gap._asdict() for gap in summary.gaps[:FAILURES_TOLD]]
         for told_once in ("failures", "slowest"):
             kept.pop(told_once)
-        end_run(self._state, self._run_id, time.time(), exit_status, kept | self._standing(summary))
-        _LOG.info("run %d ends with exit status %d after %.1f s: %s", self._run_id, exit_status, seconds, kept)
+        try:
+            end_run(self._state, self._run_id, time.time(), exit_status, kept | self._standing(summary))
+        except StorageError as failure:  # the disk is full: what was done is told, though it is not remembered
+            summary = summary._replace(exit_status=failure.exit_status, error=error or str(failure))
+        _LOG.info("run %d ends with exit status %d after %.1f s: %s", self._run_id, summary.exit_status, seconds, kept)
         return summary
 
     def _standing(self, summary: Summary) -> dict[str, Any]:
