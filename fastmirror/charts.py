@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 _WIDTH, _HEIGHT = 600, 100  # of the drawing, which is stretched
+_WIDEST_BAR = 40
 
 _FIGURE = """\
 <figure class="chart">
@@ -46,14 +47,15 @@ def line(trend: Trend, title: str, told: str, value: Callable[[float], str], mom
 
 def bars(trend: Trend, title: str, told: str, value: Callable[[float], str], moment: Callable[[float], str]) -> Markup:
     """Values that stand each for itself, in their order; `told` says in words what is to be seen."""
-    top, slot = ceiling(trend.most), _WIDTH / max(len(trend.points), 12)
+    top, slot = ceiling(trend.most), _WIDTH / len(trend.points)
+    width = min(slot * 0.8, _WIDEST_BAR)
     drawing = each(
         '<rect x="{x}" y="{y}" width="{width}" height="{height}"/>',
         [
             {
-                "x": f"{number * slot + slot * 0.1:.1f}",
+                "x": f"{(number + 0.5) * slot - width / 2:.1f}",
                 "y": f"{_HEIGHT * (1 - each_value / top):.1f}",
-                "width": f"{slot * 0.8:.1f}",
+                "width": f"{width:.1f}",
                 "height": f"{_HEIGHT * each_value / top:.1f}",
             }
             for number, (_, each_value) in enumerate(trend.points)

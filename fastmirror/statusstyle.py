@@ -48,7 +48,7 @@ th, td { padding: .45rem 1rem .45rem 0; border-bottom: 1px solid var(--rule); te
 th:last-child, td:last-child { padding-right: 0; }
 thead th { font-weight: 400; font-size: .8rem; color: var(--soft); white-space: nowrap; }
 tbody th { font-weight: 600; min-width: 8rem; }
-td { min-width: 4rem; } .when { white-space: nowrap; }
+td { min-width: 4rem; } .when, td.good, td.fair, td.bad { white-space: nowrap; }
 pre { margin: 0 0 1rem; padding: .8rem 1rem; border-radius: .5rem; background: var(--card); white-space: pre-wrap; }
 code { font: .85rem/1.55 ui-monospace, "DejaVu Sans Mono", monospace; }
 footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--rule); font-size: .85rem; }

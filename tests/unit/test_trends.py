@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmirror.charts import ceiling
-from fastmirror.trends import trends
+from fastmirror.charts import bars, ceiling
+from fastmirror.trends import Trend, trends
 
 DAY_S = 86_400
 NOW = 20_000 * DAY_S + 1000.0
@@ -57,6 +60,16 @@ def test_a_long_history_is_thinned_out_and_its_end_kept():
     drawn = trends([run(number, stored_bytes=5000 - number) for number in range(1000)], NOW).size.points
     assert (len(drawn) <= 120, drawn[-1]) == (True, (NOW, 5000))
     assert list(drawn) == sorted(drawn)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 40])
+def test_bars_stand_apart_within_the_drawing_the_first_and_the_last_as_far_from_its_ends(count):
+    drawn = bars(Trend(tuple((float(number), 5.0) for number in range(count))), "t", "", str, str)
+    spans = [(float(x), float(x) + float(width)) for x, width in re.findall(r'x="([\d.]+)" .*?width="([\d.]+)"', drawn)]
+    assert len(spans) == count
+    assert spans[0][0] == pytest.approx(600 - spans[-1][1], abs=0.2)
+    assert spans[0][0] > 0
+    assert all(before[1] < after[0] for before, after in pairwise(spans))
 
 
 @given(st.floats(min_value=0, max_value=1e18))
