@@ -41,6 +41,13 @@ def note_removed(state: State, paths: Iterable[str]) -> None:
         _note(state, list(paths), removed=1)
 
 
+def note_for_diff(state: State, written: Iterable[str], removed: Iterable[str]) -> None:
+    """These are about to be put below ``web/``, and to go, and are no part of an export; within a transaction."""
+    if state.notes.diff:
+        state.change(_NOTE, [(path, 0) for path in written])
+        state.change(_NOTE, [(path, 1) for path in removed])
+
+
 def _note(state: State, paths: Sequence[str], *, removed: int) -> None:
     if state.notes.diff:
         state.change(_NOTE, [(path, removed) for path in paths])

@@ -13,7 +13,7 @@ from fastmirror.lock import hold_lock
 from fastmirror.packing import paths_of, unpack_files
 from fastmirror.pages import published_paths
 from fastmirror.removal import Leaving, retract, unlink_unnamed
-from fastmirror.rootindex import write_root_index
+from fastmirror.rootindex import write_feed, write_root_index
 from fastmirror.run import Parts, open_parts
 from fastmirror.tree import state_path
 
@@ -95,6 +95,7 @@ def _delete(parts: Parts, names: Sequence[NormalizedName], known: Mapping[Normal
     leaving = [Leaving(name, "deleted by command", hide=False) for name in known]
     retract(leaving, state, storage, parts.tree, started, write_index)
     unlink_unnamed(files, state, storage)
+    write_feed(state, storage, parts.settings.pages.formats)
     storage.flush()
     write_diff(state, storage, parts.settings.run, started, finished=True)
     if parts.clean:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import xxhash
 
 from fastmirror.errors import UpstreamError
+from fastmirror.following import facts_of_whole, follow
 from fastmirror.lanes import failure_reason, retry_after_s
 from fastmirror.planner import plan_sync
 from fastmirror.schema import COME_DUE
@@ -57,6 +58,7 @@ class Root(NamedTuple):
     dialect: Dialect
     digest: str  # of the body; of the one applied last if there is no other
     is_new: bool  # other than the one that was applied last
+    is_whole: bool = True  # as upstream has it; not made from what its feed says has changed
 
 
 class Found(NamedTuple):
@@ -118,10 +120,13 @@ class Discovery:
         """Ask for the root index. Raises UpstreamError if it cannot be had."""
         applied = self._applied() if trust_cache else {}
         settled = self.dialect()
-        reply = self._get(root_request(self._master, settled, applied.get("root_etag", ""), self._root_limit))
+        followed = follow(self._session.get, self._master, self._cache, applied)
+        is_whole = followed is None
+        request = root_request(self._master, settled, applied.get("root_etag", ""), self._root_limit)
+        reply = followed or self._get(request)
         require_usable(reply, "root index")
         if reply.status == 304:
-            return Root(reply, settled or Dialect.JSON, applied.get("root_digest", ""), is_new=False)
+            return Root(reply, settled or Dialect.JSON, applied.get("root_digest", ""), is_new=False, is_whole=is_whole)
         dialect = dialect_of(reply, settled)
         if dialect is None:
             kind = reply.headers.get("content-type", "")
@@ -132,7 +137,7 @@ class Discovery:
                 f"root index takes more memory than allowed ({self._root_memory} bytes, hint: max-root-memory)"
             )
         digest = xxhash.xxh3_128_hexdigest(reply.body)
-        return Root(reply, dialect, digest, is_new=digest != applied.get("root_digest"))
+        return Root(reply, dialect, digest, is_new=digest != applied.get("root_digest"), is_whole=is_whole)
 
     def plan(
         self, chosen: Wanted, root: Root | None, *, trust_cache: bool, check_id: int | None, retry_failed: bool
@@ -299,9 +304,12 @@ class Discovery:
 
     def applied(self, root: Root, serial: int | None) -> dict[str, str | None]:
         """Keep a root index that has been applied in full; returns the facts to commit with it."""
+        facts = facts_of_whole(root.reply, self._state) if root.is_whole else {}
+        if not root.is_new:
+            return facts
         if root.reply.status == 200:
             save_root(self._cache, root.reply.body)
-        return {
+        return facts | {
             "root_digest": root.digest,
             "root_etag": etag_of(root.reply) or None,
             "root_serial": str(serial) if serial else None,
@@ -314,7 +322,7 @@ class Discovery:
             return {}
         if any(state.get(key) != self.selection for key in ("root_selection", "selection")):
             return {}
-        return {key: state.get(key) or "" for key in ("root_etag", "root_digest")}
+        return {key: state.get(key) or "" for key in ("root_etag", "root_digest", "root_read")}
 
     def _get(self, request: Request) -> Reply:
         for attempt in range(_TRIES):

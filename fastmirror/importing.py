@@ -33,6 +33,7 @@ from fastmirror.names import NormalizedName
 from fastmirror.packing import paths_of, unpack_files
 from fastmirror.pages import published_paths
 from fastmirror.planner import in_chunks
+from fastmirror.rootindex import write_feed
 from fastmirror.run import Parts, open_parts
 from fastmirror.schema import RecordedJob
 from fastmirror.unowned import owner
@@ -155,6 +156,7 @@ class _Import:
             self._place(staged[kind])
         self._remove(left)
         self._record()
+        write_feed(self._state, self._storage, self._settings.pages.formats)
         imported = Imported(header.number, len(self._names), len(self._kept), len(left), self._bytes, "")
         run = begin_run(self._state, started)
         told = {"updated": imported.projects, "files": imported.written, "bytes": imported.bytes}

@@ -21,6 +21,7 @@ from fastmirror.history import begin_run, end_run, past_runs
 from fastmirror.layout import index_path
 from fastmirror.lock import hold_lock
 from fastmirror.removal import Removals, is_held_back, settle, unlink_doomed
+from fastmirror.rootindex import write_feed
 from fastmirror.run import Run, open_parts
 from fastmirror.summary import FAILURES_TOLD, Counts, Summary
 from fastmirror.sweep import CURSOR
@@ -233,6 +234,7 @@ class _Run(Run):
             self._write_index()
         self._progress.begin("finishing")
         self._unlink_doomed()
+        write_feed(self._state, self._storage, formats)
         facts: dict[str, str | None] = {}
         dialect = root.dialect if root is not None else discovery.dialect() or self._execution.dialect
         if dialect:
@@ -250,7 +252,7 @@ class _Run(Run):
         if is_whole:
             facts["selection"] = discovery.selection
         # What came as a dependency was asked for without a serial to reach: the next run compares it.
-        if root is not None and is_whole and root.is_new and not self._grew:
+        if root is not None and is_whole and not self._grew:
             facts |= discovery.applied(root, found.serial)
         told = self._stage_facts(found.serial if root is not None else self._state.greatest_serial(), is_whole=is_whole)
         self._storage.flush()

@@ -9,6 +9,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from fastmirror.errors import SettingsError
+from fastmirror.feed import STEP_PATHS
 from fastmirror.layout import BUCKET_NAMES, BUCKET_SHARE, Layout
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ PYPI_PATH = "packages/(?P<aa>[0-9a-f]{2})/(?P<b>[0-9a-f])[0-9a-f]/[0-9a-f]{60}/(
 
 PAGE_CACHE = "public, max-age=600"
 FILE_CACHE = "public, max-age=31536000, immutable"
+HEAD_CACHE = "public, max-age=60"
 
 
 class _Text(Template):
@@ -155,6 +157,22 @@ http {
             try_files @{json_file} =404;
         }
 
+        # What has changed in the list of all projects, for mirrors of this mirror.
+        location = /changes/head.json {
+            types { }
+            default_type application/json;
+            add_header Cache-Control "@{head_cache}";
+            add_header Vary Accept-Encoding;
+            try_files $uri =404;
+        }
+        location ~ "^/@{step}\z" {
+            types { }
+            default_type application/json;
+            add_header Cache-Control "@{file_cache}";
+            add_header Vary Accept-Encoding;
+            try_files $uri =404;
+        }
+
         # How fresh the mirror is, for monitoring.
         location = /last-modified {
             types { }
@@ -261,6 +279,8 @@ def nginx_configuration(
         "listen": _checked_listen(listen),
         "page_cache": PAGE_CACHE,
         "file_cache": FILE_CACHE,
+        "head_cache": HEAD_CACHE,
+        "step": STEP_PATHS,
         "project": PROJECT,
         "pypi_path": PYPI_PATH,
         "json_file": "/json/$bucket/$project" if hashed else "/json/$project",

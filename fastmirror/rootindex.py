@@ -1,13 +1,26 @@
-"""The root index, written from the state: streamed, so that a million projects need no memory."""
+"""The root index, written from the state: streamed, so that a million projects need no memory. Its change feed."""
 
 from __future__ import annotations
 
 import os
+import re
+from itertools import pairwise, starmap
 from typing import TYPE_CHECKING
 
 import xxhash
 
-from fastmirror.changes import at_rest, note_removed, note_written
+from fastmirror.changes import at_rest, note_for_diff, note_removed, note_written
+from fastmirror.feed import (
+    BEGINNING_BYTES,
+    CHANGES_MOST,
+    HEAD_PATH,
+    STATES_MOST,
+    STEP_PATHS,
+    beginning_of,
+    render_head,
+    render_step,
+    step_path,
+)
 from fastmirror.layout import PageFormat, index_path
 from fastmirror.simple import render_index_html, render_index_json
 
@@ -38,6 +51,63 @@ def write_root_index(state: State, storage: Storage, formats: Iterable[PageForma
         body = render_index_html(name for name, _ in state.listed())
         changed |= _write(state, storage, body, "html", (PageFormat.HTML, PageFormat.V1_HTML))
     return changed
+
+
+_MOVED = """
+select moved.name, serial, coalesce(listed, 0) from moved left join project using (name) order by moved.name limit ?
+"""
+
+
+def write_feed(state: State, storage: Storage, formats: Iterable[PageFormat]) -> None:
+    """Bring the change feed to the root index in place, after all of that is durable.
+
+    It begins anew, with a single state, where it cannot go on.
+    """
+    digest = state.get("index_json") if PageFormat.JSON in formats else None
+    before = [earlier for (earlier,) in state.select("select digest from feed order by number")]
+    there = _feed_paths(storage)
+    if (before[-1:] == [digest] and HEAD_PATH in there) or (digest is None and not there):
+        return
+    told: dict[str, str] = {}
+    moved = state.select(_MOVED, (CHANGES_MOST + 1,))
+    states = [digest] if digest is not None else []
+    if before and states and digest not in before and len(moved) <= CHANGES_MOST:
+        entries = [(name, serial) for name, serial, listed in moved if listed]
+        removed = [name for name, _, listed in moved if not listed]
+        told[step_path(before[-1], states[0])] = render_step(_index_beginning(storage), entries, removed)
+        states = [*before, *states][-STATES_MOST:]
+    kept = set(starmap(step_path, pairwise(states)))
+    if states:
+        told[HEAD_PATH] = render_head(states)
+        kept.add(HEAD_PATH)
+    retired = [path for path in there if path not in kept]
+    with state.transaction():
+        note_for_diff(state, told, retired)
+    staged = [(storage.stage_fact(f"web/{path}", text), f"web/{path}") for path, text in told.items()]
+    storage.flush()
+    for where, path in staged:  # the head last
+        storage.put_fact(where, path)
+    for path in retired:
+        storage.remove(path)
+    with state.transaction():
+        state.change("delete from moved", [()])
+        state.change("delete from feed", [()])
+        state.change("insert into feed values (?, ?)", enumerate(states))
+
+
+def _index_beginning(storage: Storage) -> bytes:
+    with open(storage.contained(index_path(PageFormat.JSON)), "rb") as stream:
+        return beginning_of(stream.read(BEGINNING_BYTES))
+
+
+def _feed_paths(storage: Storage) -> list[str]:
+    """What there is of a feed."""
+    try:
+        with os.scandir(f"{storage.web}/changes") as entries:
+            paths = [f"changes/{entry.name}" for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [path for path in paths if path == HEAD_PATH or re.fullmatch(STEP_PATHS, path)]
 
 
 def damaged_index(state: State, storage: Storage, formats: Iterable[PageFormat]) -> tuple[str, ...]:

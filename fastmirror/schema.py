@@ -60,6 +60,19 @@ LATER_TABLES = {
     "needs": "(project text primary key, packed blob not null)",  # what its files require
 }
 
+# What the change feed beside the root index is made of; made for a state that was made before, too.
+FEED = """
+create table if not exists feed (number integer primary key, digest text not null);  -- states of the root index
+create table if not exists moved (name text primary key) without rowid;  -- entries to look at for the next of them
+create trigger if not exists moved_insert after insert on project
+    when new.listed and exists (select 1 from feed) begin insert or ignore into moved values (new.name); end;
+create trigger if not exists moved_delete after delete on project
+    when old.listed and exists (select 1 from feed) begin insert or ignore into moved values (old.name); end;
+create trigger if not exists moved_update after update of serial, listed on project
+    when (old.serial is not new.serial or old.listed <> new.listed) and exists (select 1 from feed)
+    begin insert or ignore into moved values (new.name); end;
+"""
+
 # What `total` sums up, for a row of `project`: no count of a mirror costs more as the mirror grows.
 _SUMMED = {
     "projects": "({0}.page_digest <> '')",

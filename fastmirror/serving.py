@@ -5,6 +5,7 @@
 | /simple/, /simple/<project>/ | the page, in the form that the Accept header prefers; without the last slash: 301 |
 | /packages/… | the file; the hashed layout also answers PyPI's path, packages/aa/bb/<60 hex>/<filename> |
 | /json/<project>, /pypi/<project>/json | the project's metadata, where the mirror keeps it |
+| /changes/… | what has changed in the list of all projects, for mirrors of this mirror |
 | /last-modified, /status/… | plain files; /status/ itself is the status page |
 | /metrics | nothing: how the mirror stands, for Prometheus; of this server alone |
 
@@ -22,9 +23,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror import layout
 from fastmirror.errors import SettingsError
+from fastmirror.feed import HEAD_PATH, STEP_PATHS
 from fastmirror.layout import Layout, PageFormat, Tree
 from fastmirror.names import NormalizedName
-from fastmirror.nginx import FILE_CACHE, PAGE_CACHE, PROJECT, PYPI_PATH, nginx_configuration
+from fastmirror.nginx import FILE_CACHE, HEAD_CACHE, PAGE_CACHE, PROJECT, PYPI_PATH, nginx_configuration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +111,7 @@ def _page(tree: Tree, name: NormalizedName | None, accept: str) -> Found:
 _PAGE_URL = re.compile(f"/simple(?:/{PROJECT})?(?P<slash>/?)", re.ASCII)
 _JSON_URL = re.compile(f"/json/{PROJECT}|/pypi/{PROJECT.replace('project', 'pypi_project')}/json", re.ASCII)
 _PYPI_URL = re.compile(f"/{PYPI_PATH}", re.ASCII)
+_STEP_URL = re.compile(f"/{STEP_PATHS}", re.ASCII)
 _UNSAFE_PATH = re.compile(r"//|/\.|/\Z|[\x00-\x1f\x7f\\]")
 
 
@@ -125,6 +128,9 @@ def resolve(tree: Tree, url_path: str, accept: str) -> Found | Moved | None:
     if match := _JSON_URL.fullmatch(url_path):
         path = layout.document_paths(tree, NormalizedName(match["project"] or match["pypi_project"]))[0]
         return Found(((path, "application/json"),), PAGE_CACHE, negotiated=False)
+    if url_path == f"/{HEAD_PATH}" or _STEP_URL.fullmatch(url_path):
+        cache = HEAD_CACHE if url_path == f"/{HEAD_PATH}" else FILE_CACHE
+        return Found(((url_path[1:], "application/json"),), cache, negotiated=False)
     if url_path == "/status/":
         url_path = "/status/index.html"
     if _UNSAFE_PATH.search(url_path):

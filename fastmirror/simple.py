@@ -34,6 +34,7 @@ ACCEPT_HTML: Final = f"{V1_HTML_TYPE}, {HTML_TYPE};q=0.01"
 ACCEPT_ANY: Final = f"{JSON_TYPE}, {V1_HTML_TYPE};q=0.2, {HTML_TYPE};q=0.01"
 
 API_VERSION: Final = "1.4"  # of what is rendered, in both forms
+FEED_VERSION: Final = 1  # of the change feed that stands beside a root index in JSON
 RENDERER_VERSION: Final = 1  # to be raised when the same page would be rendered to other bytes
 
 
@@ -263,16 +264,18 @@ _CHUNK = 4096  # projects
 def render_index_json(projects: Iterable[tuple[NormalizedName, int | None]], serial: int | None) -> Iterator[bytes]:
     """Write the root index in JSON as PyPI does, in chunks. Normalised names need no quoting."""
     last_serial = "" if serial is None else f'"_last-serial":{serial},'
-    yield f'{{"meta":{{{last_serial}"api-version":"{API_VERSION}"}},"projects":['.encode()
+    yield f'{{"meta":{{"_changes":{FEED_VERSION},{last_serial}"api-version":"{API_VERSION}"}},"projects":['.encode()
     comma = ""
     remaining = iter(projects)
-    while chunk := [
-        f'{{"name":"{name}"}}' if last is None else f'{{"_last-serial":{last},"name":"{name}"}}'
-        for name, last in islice(remaining, _CHUNK)
-    ]:
+    while chunk := [index_entry(name, last) for name, last in islice(remaining, _CHUNK)]:
         yield (comma + ",".join(chunk)).encode()
         comma = ","
     yield b"]}\n"
+
+
+def index_entry(name: str, serial: int | None) -> str:
+    """A project's entry in the root index in JSON."""
+    return f'{{"name":"{name}"}}' if serial is None else f'{{"_last-serial":{serial},"name":"{name}"}}'
 
 
 def render_index_html(names: Iterable[NormalizedName]) -> Iterator[bytes]:

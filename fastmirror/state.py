@@ -18,6 +18,7 @@ from fastmirror.names import NormalizedName
 from fastmirror.packing import unpack_files
 from fastmirror.schema import (
     DOOM,
+    FEED,
     HIDE,
     KNOWN,
     LATER_TABLES,
@@ -92,6 +93,8 @@ class State:
                 self._db.executescript(SUMS.replace("table", "temp table"))
             else:
                 self._db.executescript(f"begin; {SUMS} {SUMMING} commit;")
+        if not read_only:
+            self._db.executescript(f"begin; {FEED} commit;")
 
     def close(self) -> None:
         """Close the database."""

@@ -27,7 +27,7 @@ _FILENAME = r"[^./][^/]*"
 _LONG_PATH = rf"packages/[0-9a-f]{{2}}/[0-9a-f]{{2}}/[0-9a-f]{{60}}/{_FILENAME}"
 _ROOT = re.compile(r"simple/index\.(?P<kind>html|v1_html|v1_json)")
 _BESIDE = re.compile(
-    rf"last-modified|status/(?:index\.html|status\.json)|json/(?:[0-9a-f]{{2}}/)?{_NAME}|pypi/[a-z0-9-]+/json"
+    rf"last-modified|changes/(?:head|[0-9a-f]{{32}}-[0-9a-f]{{32}})\.json|status/(?:index\.html|status\.json)|json/(?:[0-9a-f]{{2}}/)?{_NAME}|pypi/[a-z0-9-]+/json"
 )
 _PAGES = {
     "flat": re.compile(rf"simple/{_NAME}/index\.(?P<kind>html|v1_html|v1_json)"),

@@ -70,11 +70,11 @@ def apply(far: Mirror, bundle: Path, *arguments: str) -> Result:
 
 
 def contents(mirror: Mirror) -> dict[str, tuple[bytes | str, int]]:
-    """Everything below web/: bytes or link, and of files their times."""
+    """Everything below web/ that mirrors have in common: bytes or link, and of files their times."""
     found: dict[str, tuple[bytes | str, int]] = {}
     for path in mirror.web.rglob("*"):
         name = path.relative_to(mirror.web).as_posix()
-        if name.startswith("status"):
+        if name.startswith(("status", "changes/")):
             continue
         if path.is_symlink():
             found[name] = os.readlink(path), 0

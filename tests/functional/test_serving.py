@@ -60,6 +60,7 @@ ODD_NAMES = [
 WHEEL = "six-1.0-py3-none-any.whl"
 WHEEL_BYTES = random.Random(6).randbytes(300_000)
 SECRET = b"not to be seen"
+STEP = f"changes/{'0' * 32}-{'f' * 32}.json"
 
 
 class Answer(NamedTuple):
@@ -128,6 +129,8 @@ def build(directory: Path, tree: Tree) -> None:
         write(web / "packages/aab/taken-1.0.zip", b"the first of its name")
     write(web / (f"json/{bucket('six')}/six" if hashed else "json/six"), b'{"info": {"name": "six"}}')
     write(web / "last-modified", b"20261122T12:00:00\n")
+    write(web / "changes/head.json", b'{"version":1}')
+    write(web / STEP, b'{"removed":[]}')
     write(web / "status/mirror.json", b"{}")
     write(web / "status/index.html", b"<!doctype html>")
     for secret in (
@@ -141,6 +144,7 @@ def build(directory: Path, tree: Tree) -> None:
         "web/packages/.secret",
         "web/packages/0ef/.secret",
         "web/local-stats/secret",
+        "web/changes/secret.json",
         "web2/secret",
     ):
         write(directory / secret, SECRET)
@@ -419,6 +423,18 @@ def test_freshness_is_served_uncached(server):
     answer = server.ask("/status/mirror.json")
     assert (answer.body, answer.headers["content-type"]) == (b"{}", "application/json")
     assert answer.headers["cache-control"] == "no-cache"
+
+
+def test_of_the_change_feed_the_head_is_kept_for_a_minute_and_a_step_for_good(server):
+    for url, body, cache in (
+        ("/changes/head.json", b'{"version":1}', "public, max-age=60"),
+        (f"/{STEP}", b'{"removed":[]}', "public, max-age=31536000, immutable"),
+    ):
+        answer = server.ask(url)
+        assert (answer.status, answer.body, answer.headers["cache-control"]) == (200, body, cache)
+        assert answer.headers["content-type"] == "application/json"
+    for url in ("/changes", "/changes/", "/changes/secret.json", f"/{STEP}/", f"/{STEP.replace('0', '1', 1)}"):
+        assert server.ask(url).status == 404
 
 
 def test_the_status_page_is_served_uncached_under_the_name_of_its_directory(server):

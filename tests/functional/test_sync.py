@@ -83,7 +83,8 @@ def test_one_changed_project_is_one_page_and_its_new_files(each_tree: Mirror, in
     roots = {f"simple/index.{kind}" for kind in ("v1_json", "html", "v1_html")}
     own = {page_file(each_tree, name, PageFormat(kind)).relative_to(each_tree.web).as_posix() for kind in formats}
     assert own <= pages <= own | roots
-    assert {path.rpartition("/")[2] for path in changed - pages} == {new.filename, f"{new.filename}.metadata"}
+    files = {path for path in changed - pages if not path.startswith("changes/")}
+    assert {path.rpartition("/")[2] for path in files} == {new.filename, f"{new.filename}.metadata"}
     assert problems(each_tree, index) == []
 
 
@@ -450,7 +451,7 @@ def test_sync_touches_what_it_names_and_the_root_index_lists_all(mirror: Mirror,
     succeed(result)
     assert names_of(index.paths()) == {first}
     changed = written(before, stamps(mirror.web))
-    pages = {path for path in changed if not path.startswith(("packages/", "simple/index."))}
+    pages = {path for path in changed if not path.startswith(("packages/", "simple/index.", "changes/"))}
     assert pages == {page_file(mirror, first, form).relative_to(mirror.web).as_posix() for form in ("html", "v1_json")}  # type: ignore[arg-type]
     assert set(root(mirror)["projects"]) == set(index.projects())
     assert filenames(mirror, first)[-1] == f"{first}-9.0.tar.gz"

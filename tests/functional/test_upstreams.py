@@ -377,7 +377,9 @@ def test_a_mirror_of_a_mirror_is_like_the_first(layout: str, mirror: Mirror, ind
         asked = len(nginx.log_lines(at_least=1))
         before = stamps(second.web)
         succeed(second.run())
-        assert [line.split('"')[1] for line in nginx.log_lines(asked + 1)[asked:]] == ["GET /simple/ HTTP/1.1"]
+        assert [line.split('"')[1] for line in nginx.log_lines(asked + 1)[asked:]] == [
+            "GET /changes/head.json HTTP/1.1"
+        ]
         assert written(before, stamps(second.web)) == set()
 
         index.add_file("archived", "archived-2.0-py3-none-any.whl", metadata=METADATA)

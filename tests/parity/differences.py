@@ -64,6 +64,8 @@ EVERYWHERE = (
     Difference("simple/*/index.html/*/data-requires-python", "", ABSENT, "an empty requirement and none are the same"),
     Difference("mirrored-files*.deleted/", ABSENT, "list", "theirs lists no removals"),
     Difference("last-modified/mode", "600", "644", "a web server may read it"),
+    Difference("changes/*", ABSENT, ANY, "mirrors of ours read what has changed"),
+    Difference("mirrored-files*changes/*", ABSENT, "listed", "mirrors of ours read what has changed"),
     Difference("status/*", ABSENT, ANY, "the status page has a directory of its own"),
 )
 # What bandersnatch before version 8 did not have.

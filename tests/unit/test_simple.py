@@ -670,9 +670,9 @@ def test_both_forms_pass_another_clients_parser() -> None:
 def test_the_root_index_has_pypis_own_form() -> None:
     projects = [(NormalizedName("a"), 1), (NormalizedName("b"), None)]
     assert b"".join(render_index_json(projects, 5)) == (
-        b'{"meta":{"_last-serial":5,"api-version":"1.4"},"projects":[{"_last-serial":1,"name":"a"},{"name":"b"}]}\n'
+        b'{"meta":{"_changes":1,"_last-serial":5,"api-version":"1.4"},"projects":[{"_last-serial":1,"name":"a"},{"name":"b"}]}\n'
     )
-    assert b"".join(render_index_json([], None)) == b'{"meta":{"api-version":"1.4"},"projects":[]}\n'
+    assert b"".join(render_index_json([], None)) == (b'{"meta":{"_changes":1,"api-version":"1.4"},"projects":[]}\n')
 
 
 def test_the_root_index_comes_in_chunks_and_passes_another_clients_parser() -> None:
