@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from fastmirror.dependencies import closure, read_needs
 from fastmirror.errors import InvalidName, PageError, SettingsError, StorageError, UpstreamError
+from fastmirror.feed import offers_feed, read_head, rebuilt, step_path
 from fastmirror.filters import Filters, Listing
 from fastmirror.filters.advisories import read_advisories
 from fastmirror.filters.environments import Target as Environment
@@ -127,6 +128,16 @@ def _root_change(body: bytes) -> None:
     differs = {name for name, serial in after.items() if before.get(name, -1) != serial}
     assert differs <= change.changed.keys()
     assert set(change.removed) == before.keys() - after.keys()
+
+
+def _feed(body: bytes) -> None:
+    offers_feed(body)
+    with contextlib.suppress(PageError):
+        states = read_head(body)
+        assert re.fullmatch(r"changes/[0-9a-f]{32}-[0-9a-f]{32}\.json", step_path(states[0], states[-1]))
+    old, _, step = body.partition(b"\n")
+    with contextlib.suppress(PageError):
+        assert rebuilt(old, [step]).startswith(step.partition(b'"projects":[')[0])
 
 
 def _name(body: bytes) -> None:
@@ -315,8 +326,11 @@ _JSON_WORDS = (
 )
 _TEXT_WORDS = ("%(", ")s", "%%", "\\\n", "==", ">=", "~=", "===", " ; ", "[a]", "-r ", "-c ", "--hash=", "-e ", " @ ")
 
+_HEAD = b'{"version":1,"states":["%s","%s"]}' % (b"a" * 32, b"b" * 32)
+_STEP = b'{"meta":{"_changes":1},"projects":[{"_last-serial":4,"name":"B_c"},{"name":"d"}],"removed":["a"]}'
 TARGETS = {
     "json-page": Target(partial(_page, parse_json_page), (_PAGE,), _JSON_WORDS),
+    "feed": Target(_feed, (_HEAD, _ROOT + b"\n" + _STEP), _JSON_WORDS),
     "html-page": Target(
         partial(_page, parse_html_page),
         (_HTML,),

@@ -96,8 +96,8 @@ class Reader:
         self._session = Session(
             parse_settings(None, overrides={"directory": str(home), "master": upstream.url}).upstream
         )
-        self._cache = home / "root-index"
-        self._cache.write_bytes(published.index)
+        self.cache = home / "root-index"
+        self.cache.write_bytes(published.index)
         self.applied = {"root_read": str(time.time()), "root_digest": xxhash.xxh3_128_hexdigest(published.index)}
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class Reader:
         self._upstream.clear_requests()
         for path in self._published.head.parent.iterdir():
             self._upstream.fault(f"/changes/{path.name}", faults.body(path.read_bytes(), "application/json"))
-        return follow(self._session.get, self._upstream.url, str(self._cache), self.applied)
+        return follow(self._session.get, self._upstream.url, str(self.cache), self.applied)
 
     def is_led_to_what_is_published(self) -> bool:
         reply = self.follow()
@@ -262,7 +262,7 @@ def test_a_hundred_changes_among_many_projects_are_read_in_a_few_kilobytes(
 ) -> None:
     published.record({f"many-{i}": 1000 + i for i in range(3000)})
     published.publish()
-    reader._cache.write_bytes(published.index)
+    reader.cache.write_bytes(published.index)
     reader.applied["root_digest"] = published.states[-1]
     published.record({f"many-{i}": 5000 + i for i in range(0, 3000, 30)})
     published.publish()
@@ -348,9 +348,9 @@ def test_a_feed_that_is_not_whole_is_not_followed(
 def test_a_root_index_that_is_held_no_more_is_read_whole(published: Published, reader: Reader) -> None:
     published.record({"project-1": 10})
     published.publish()
-    reader._cache.write_bytes(published.index[:-40])
+    reader.cache.write_bytes(published.index[:-40])
     assert reader.follow() is None
-    reader._cache.unlink()
+    reader.cache.unlink()
     assert reader.follow() is None
 
 
