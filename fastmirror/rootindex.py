@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from itertools import pairwise, starmap
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from fastmirror.changes import at_rest, note_for_diff, note_removed, note_written
+from fastmirror.errors import is_storage_failure
 from fastmirror.feed import (
     BEGINNING_BYTES,
     CHANGES_MOST,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
     from fastmirror.state import State
     from fastmirror.storage import Storage
+
+_LOG = logging.getLogger(__name__)
 
 
 def write_root_index(state: State, storage: Storage, formats: Iterable[PageFormat], serial: int | None) -> bool:
@@ -61,8 +65,18 @@ select moved.name, serial, coalesce(listed, 0) from moved left join project usin
 def write_feed(state: State, storage: Storage, formats: Iterable[PageFormat]) -> None:
     """Bring the change feed to the root index in place, after all of that is durable.
 
-    It begins anew, with a single state, where it cannot go on.
+    A run does not fail for what stands in the feed's way: it is warned of, and readers read the whole root index.
     """
+    try:
+        _go_on_with_feed(state, storage, formats)
+    except OSError as error:
+        if is_storage_failure(error):
+            raise
+        _LOG.warning("change feed: cannot be written: %s", error)
+
+
+def _go_on_with_feed(state: State, storage: Storage, formats: Iterable[PageFormat]) -> None:
+    """It begins anew, with a single state, where it cannot go on."""
     digest = state.get("index_json") if PageFormat.JSON in formats else None
     before = [earlier for (earlier,) in state.select("select digest from feed order by number")]
     there = _feed_paths(storage)

@@ -200,6 +200,20 @@ def test_without_a_root_index_in_json_there_is_no_feed_and_nobody_elses_file_goe
     assert published.state.select("select * from feed") == []
 
 
+def test_what_stands_in_the_feeds_way_is_warned_of_and_fails_nothing(
+    published: Published, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(published.head.parent)
+    published.head.parent.touch()
+    published.record({"project-1": 10})
+    published.publish()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert b'"_last-serial":10,"name":"project-1"' in published.index
+    published.head.parent.unlink()
+    published.publish()
+    assert published.states[-1:] == [xxhash.xxh3_128_hexdigest(published.index)]
+
+
 def test_what_is_written_and_removed_is_noted_for_a_diff_file(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
