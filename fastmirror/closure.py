@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastmirror.dependencies import closure
 from fastmirror.packing import unpack_needs
 from fastmirror.summary import Gap
 
@@ -88,6 +87,8 @@ class Closure:
         self.required = self.dependencies & self._scope
 
     def _closure_of(self, roots: Iterable[NormalizedName]) -> dict[NormalizedName, Demand]:
+        from fastmirror.dependencies import closure  # takes its time, and few ask for it
+
         extras = dict(self._settings.extras)
         requires = {name: needs.requires for name, needs in self._needs.items()}
         targets = [str(target) for target in self._settings.dependencies_for]

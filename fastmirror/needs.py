@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.specifiers import SpecifierSet
 
-from fastmirror.dependencies import Joining, read_needs
 from fastmirror.filters.environments import can_install
 from fastmirror.filters.versions import Versions, parsed
 from fastmirror.layout import METADATA_SUFFIX
@@ -52,6 +51,8 @@ def needs_at_rest(
     targets, limit = context.settings.filters.dependencies_for, context.settings.upstream.limits.metadata
     if not targets:
         return None
+    from fastmirror.dependencies import Joining  # takes its time, and few ask for it
+
     versions = Versions(page.name, page.keys.get("versions"))
     found: dict[str, list[_Installable]] = {}
     for file in page.files:
@@ -74,6 +75,8 @@ def needs_at_rest(
 
 def _of_version(storage: Storage, version: str, files: Sequence[_Installable], limit: int) -> Iterator[Needs]:
     """What one version requires: by its wheels, also where it has only a source distribution."""
+    from fastmirror.dependencies import read_needs
+
     wheels = [file for file in files if file.is_wheel]
     served = _targets_of(wheels)
     elsewhere = _targets_of(files) - served

@@ -160,7 +160,8 @@ select name, serial, case when due <= now() then '' else etag end,
 from project left join stored on stored.project = name left join held_back on held_back.project = name
 where name in ({})
 """
-COME_DUE = "select name, serial from project join held_back on project = name where due <= now()"
+# A cross join keeps this order: the few that are due, each looked up; else every project would be.
+COME_DUE = "select name, serial from held_back cross join project on name = project where due <= now()"
 
 
 class RecordedJob(NamedTuple):

@@ -432,6 +432,11 @@ def test_no_count_goes_through_all_projects(state):
         assert not [row for row in plan if row[-1] == "SCAN project"], query
 
 
+def test_what_cools_down_is_looked_for_among_the_few_that_do(state):
+    plan = state.select(f"explain query plan {COME_DUE}")
+    assert not [row for row in plan if row[-1].startswith("SCAN project")], plan
+
+
 def test_the_largest_projects_come_first(state):
     record(state, published(SIX, WHEEL))
     record(state, published(PIP, WHEEL, SDIST))
