@@ -13,12 +13,12 @@ byte for byte, and knows by the digest whether that is so.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
 from fastmirror.errors import PageError
-from fastmirror.simple import FEED_VERSION, index_entry
+from fastmirror.simple import FEED_VERSION, index_entry, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,7 +70,7 @@ def offers_feed(body: bytes) -> bool:
 
 def read_head(body: bytes) -> list[str]:
     """The states that a head names. Raises PageError for what is no head."""
-    head = _object(body)
+    head = read_object(body)
     states = head.get("states")
     if head.get("version") != FEED_VERSION or type(states) is not list or not states:
         raise PageError("not the head of a feed")
@@ -106,7 +106,7 @@ def rebuilt(body: bytes, steps: Iterable[bytes]) -> bytes:
 
 def _changes(step: bytes) -> dict[bytes, bytes]:
     """Name -> its entry in the root index, with the comma after it; empty if it has none any more."""
-    document = _object(step)
+    document = read_object(step)
     try:
         changes = {name.encode(): b"" for name in document["removed"]}
         return changes | {entry["name"].encode(): orjson.dumps(entry) + b"," for entry in document["projects"]}
@@ -128,13 +128,3 @@ def _place(text: bytes, low: int, name: bytes) -> tuple[int, int]:
             return first, last
         low, high = (last, high) if found < name else (low, first)
     return low, low
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise PageError(f"invalid JSON: {error}") from error
-    if type(document) is not dict:
-        raise PageError("not an object")
-    return document
