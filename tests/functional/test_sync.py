@@ -362,7 +362,7 @@ def test_what_plan_says_is_what_a_run_then_does(mirror: Mirror, index: FakeIndex
     assert (done["updated"], done["removed"], done["files"], done["bytes"]) == (2, 1, 1, 10)
     assert plan(mirror, "--files") | {"complete": True} == {
         "update": 0, "names": [], "remove": [], "held": False, "retry": 0, "files": 0, "bytes": 0, "complete": True,
-        "failed": 0, "denied": [], "sweep": 0,
+        "failed": 0, "denied": [], "sweep": 0, "gaps": [], "left_out": [],
     }  # fmt: skip
 
 
