@@ -60,17 +60,20 @@ LATER_TABLES = {
     "needs": "(project text primary key, packed blob not null)",  # what its files require
 }
 
-# What the change feed beside the root index is made of; made for a state that was made before, too.
+# What the change feed beside the root index is made of; made for a state that was made before, too. ("or ignore" would
+# not hold in the triggers of an upsert.)
 FEED = """
 create table if not exists feed (number integer primary key, digest text not null);  -- states of the root index
 create table if not exists moved (name text primary key) without rowid;  -- entries to look at for the next of them
 create trigger if not exists moved_insert after insert on project
-    when new.listed and exists (select 1 from feed) begin insert or ignore into moved values (new.name); end;
+    when new.listed and exists (select 1 from feed)
+    begin insert into moved select new.name where new.name not in moved; end;
 create trigger if not exists moved_delete after delete on project
-    when old.listed and exists (select 1 from feed) begin insert or ignore into moved values (old.name); end;
+    when old.listed and exists (select 1 from feed)
+    begin insert into moved select old.name where old.name not in moved; end;
 create trigger if not exists moved_update after update of serial, listed on project
     when (old.serial is not new.serial or old.listed <> new.listed) and exists (select 1 from feed)
-    begin insert or ignore into moved values (new.name); end;
+    begin insert into moved select new.name where new.name not in moved; end;
 """
 
 # What `total` sums up, for a row of `project`: no count of a mirror costs more as the mirror grows.

@@ -158,6 +158,18 @@ def test_a_step_says_what_changed_came_and_left_and_nothing_else(published: Publ
     }
 
 
+def test_a_project_that_changes_leaves_and_comes_back_before_the_next_step_is_told_of_once(
+    published: Published,
+) -> None:
+    published.record({"project-1": 20}, "project-2")
+    published.record({"project-1": 21, "project-2": 22})
+    published.publish()
+    [step] = published.steps
+    told = json.loads(step.read_bytes())
+    assert {entry["name"]: entry["_last-serial"] for entry in told["projects"]} == {"project-1": 21, "project-2": 22}
+    assert told["removed"] == []
+
+
 def test_nothing_is_written_where_nothing_has_changed(published: Published) -> None:
     before = published.head.stat()
     published.publish()
