@@ -1,4 +1,4 @@
-"""A mirror with a past, and pictures of its status page: `python -m tests.pictures DIRECTORY`.
+"""A mirror with a past, and pictures of its status page and of a run at a terminal: `-m tests.pictures DIRECTORY`.
 
 The runs are real ones, of the command against the fake index. They take seconds where a mirror's take months, so the
 dates of the earlier ones are moved back, a day and a half each.
@@ -6,10 +6,20 @@ dates of the earlier ones are moved back, a day and a half each.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import random
+import re
+import signal
+import struct
+import subprocess
 import sys
 import tempfile
+import termios
 import time
+from contextlib import suppress
+from html import escape
 from pathlib import Path
 
 from fastmirror.state import State
@@ -20,6 +30,12 @@ from tests.fakes.index import FakeIndex
 
 RUNS = 24
 APART_S = 1.5 * 86_400
+COLUMNS = 112
+SHOWN = re.compile(r" [45]\d%\|.*left\b")
+TERMINAL = (
+    '<!doctype html><meta charset="utf-8"><style>html {{ background: #16191d; color: #d8dee4 }}'
+    "pre {{ margin: 16px; font: 16px/1.6 monospace }}</style><pre>{}</pre>"
+)
 PROJECTS = [
     *("attrs", "boto3", "botocore", "certifi", "cffi", "click", "cryptography", "fsspec", "grpcio", "idna", "jinja2"),
     *("markupsafe", "numpy", "packaging", "pandas", "pip", "pluggy", "protobuf", "pyarrow", "pydantic", "pygments"),
@@ -60,6 +76,26 @@ def age_runs(mirror: Mirror) -> None:
     state.close()
 
 
+def terminal_of(home: Path, index: FakeIndex) -> str:
+    """What a terminal shows in the middle of a first run, in which one project is not there and one file is bad."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+    words = [sys.executable, "-m", "fastmirror", "mirror", "--directory", str(home), "--master", index.url]
+    process = subprocess.Popen([*words, "--set", "max-rate=6M"], stdout=subprocess.DEVNULL, stderr=theirs)
+    shown = bytearray()
+    while not SHOWN.search(shown.decode(errors="ignore")):
+        shown += os.read(ours, 65536)
+    process.send_signal(signal.SIGINT)
+    with suppress(OSError):  # the other end is closed
+        os.close(theirs)
+        while os.read(ours, 65536):
+            pass
+    process.wait()
+    os.close(ours)
+    lines = shown.decode(errors="ignore").split("\n")
+    return "\n".join(["$ fastmirror mirror", *(line.rstrip("\r").rpartition("\r")[2].rstrip() for line in lines)])
+
+
 def main(directory: Path) -> None:
     """Make the mirror, and the pictures."""
     with tempfile.TemporaryDirectory() as home, FakeIndex() as index:
@@ -68,6 +104,9 @@ def main(directory: Path) -> None:
         for theme in ("light", "dark"):
             picture(page, directory / f"status-{theme}.png", width=1100, height=860, theme=theme)
         mirror.close()
+        terminal = Path(home, "terminal.html")
+        terminal.write_text(TERMINAL.format(escape(terminal_of(Path(home, "other"), index))), encoding="utf-8")
+        picture(terminal.as_uri(), directory / "progress.png", width=1140, height=200, theme="dark")
 
 
 if __name__ == "__main__":
