@@ -93,7 +93,6 @@ def test_a_signal_ends_a_run_in_order_though_its_upstream_hangs(mirror, index, n
 
 
 @pytest.mark.case(53)
-@pytest.mark.case(53)
 @both_signals
 def test_a_signal_ends_a_run_whose_transfers_trickle_and_the_next_one_goes_on_with_them(mirror, index, number) -> None:
     """Each would take hours; none is waited for, and what came of the large one is not asked for again."""
@@ -103,7 +102,7 @@ def test_a_signal_ends_a_run_whose_transfers_trickle_and_the_next_one_goes_on_wi
     for minor in range(40):
         index.add_file("slow", f"slow-1.{minor}.tar.gz", content=content[:2000])
     index.fault("/packages/*/slow-1.*", faults.drip(1, 5))
-    index.fault("/packages/*/large-1.0.tar.gz", faults.drip(1 << 16, 0.05))
+    index.fault("/packages/*/large-1.0.tar.gz", faults.drip(1 << 16, 0.3))  # long enough never to be whole before
     process = mirror.start()
     partial = mirror.directory / ".fastmirror/staging/partial" / large.sha256
     until(lambda: len(stored(mirror)) == 4 * 8, "all that is quick is there")
