@@ -96,7 +96,8 @@ def test_a_signal_ends_a_run_in_order_though_its_upstream_hangs(mirror, index, n
 @both_signals
 def test_a_signal_ends_a_run_whose_transfers_trickle_and_the_next_one_goes_on_with_them(mirror, index, number) -> None:
     """Each would take hours; none is waited for, and what came of the large one is not asked for again."""
-    mirror.settings["timeout"] = "60"  # or the slow ones fail first, and what is quick waits behind them
+    # Room for all of them in one worker, and time: or what is quick waits behind them.
+    mirror.settings |= {"file-transfers": "200", "timeout": "60"}
     some_projects(index)
     content = random.Random(number).randbytes(4 << 20)
     large = index.add_file("large", "large-1.0.tar.gz", content=content)
