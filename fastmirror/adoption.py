@@ -137,7 +137,7 @@ def _read_stripe(
         if place % stripes != stripe:
             continue
         try:
-            outcome = _read_project(storage, tree, name, serials.get(name))
+            outcome = read_row(storage, tree, name, serials.get(name))
         except (PageError, OSError) as error:
             _LOG.warning("%s: its page cannot be used, it is planned anew: %s", name, error)
             batch.append(name)
@@ -151,14 +151,14 @@ def _read_stripe(
         yield batch
 
 
-def _read_project(storage: Storage, tree: Tree, name: NormalizedName, noted: int | None) -> Outcome | None:
+def read_row(storage: Storage, tree: Tree, name: NormalizedName, noted: int | None) -> Outcome | None:
     """A project's row from its page; None if there is none. `noted` is its serial where the page says none."""
     json_body = storage.read(page_path(tree, name, PageFormat.JSON))
     html_body = storage.read(page_path(tree, name, PageFormat.HTML))
     if json_body is None and html_body is None:
         return None
     page = parse_published(name, json_body, html_body)
-    return row_of(page, list(stored_files(storage, page)), json_body, html_body, noted)
+    return _row_of(page, list(stored_files(storage, page)), json_body, html_body, noted)
 
 
 def parse_published(name: NormalizedName, json_body: bytes | None, html_body: bytes | None) -> Page:
@@ -169,7 +169,7 @@ def parse_published(name: NormalizedName, json_body: bytes | None, html_body: by
     return simple.parse_html_page(html_body or b"", name, url, accept_unhashed=False)
 
 
-def row_of(
+def _row_of(
     page: Page, files: list[StoredFile], json_body: bytes | None, html_body: bytes | None, noted: int | None
 ) -> Outcome:
     """What a state is to say of a project whose pages another program, or another state, has made."""

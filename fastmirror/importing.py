@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import xxhash
 
 from fastmirror import signing
-from fastmirror.adoption import parse_published, row_of, stored_files
+from fastmirror.adoption import parse_published, read_row, stored_files
 from fastmirror.bundle import (
     LAST_MODIFIED,
     MANIFEST,
@@ -252,16 +252,11 @@ class _Import:
         for some in in_chunks(self._names, _AT_ONCE):
             with self._state.transaction():
                 for name in some:
-                    json_body, html_body = (
-                        self._storage.read(page_path(self._tree, name, kind))
-                        for kind in (PageFormat.JSON, PageFormat.HTML)
-                    )
-                    if json_body is None and html_body is None:
+                    row = read_row(self._storage, self._tree, name, None)
+                    if row is None:
                         self._state.forget(name)
-                        continue
-                    page = parse_published(name, json_body, html_body)
-                    row = row_of(page, list(stored_files(self._storage, page)), json_body, html_body, None)
-                    self._state.record([(row, _ROW)], self._header.created, 0)
+                    else:
+                        self._state.record([(row, _ROW)], self._header.created, 0)
         with self._state.transaction():
             for kind, key in ((PageFormat.JSON, "index_json"), (PageFormat.HTML, "index_html")):
                 body = self._storage.read(index_path(kind))
