@@ -46,6 +46,12 @@ class _Lines(Course):
         self._interval_s = interval_s
         self._last, self._last_bytes = self._started, 0
 
+    def begin(self, what: str) -> None:
+        pass
+
+    def fail(self, name: str, status: str, reason: str) -> None:
+        pass
+
     def plan(self, projects: int, what: str = "projects") -> None:
         if not self._planned:
             self._last = self._clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
@@ -69,7 +70,7 @@ def human_time(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
-class Course:
+class Course(ABC):
     """What has been told so far, and what follows from it."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -80,9 +81,6 @@ class Course:
         self._what = "projects"
         self._load = Load()
         self._seen: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=_RATE_SAMPLES)
-
-    def begin(self, what: str) -> None:
-        """Nothing follows from it."""
 
     def plan(self, projects: int, what: str = "projects") -> None:
         """So many in all."""
@@ -106,11 +104,9 @@ class Course:
         self._load = load
         self._show(self._clock())
 
-    def fail(self, name: str, status: str, reason: str) -> None:
-        """Nothing follows from it."""
-
+    @abstractmethod
     def _show(self, now: float) -> None:
-        raise NotImplementedError
+        """Let it be seen, where it is time."""
 
     @property
     def _all_files(self) -> int:
