@@ -139,15 +139,6 @@ def read_manifest(directory: str) -> tuple[Header, list[Entry]]:
     raise UpstreamError(f"bundle: its manifest is cut off or altered: {os.path.join(directory, MANIFEST)!r}")
 
 
-def digest_of(source: BinaryIO) -> tuple[str, int]:
-    """sha256 and bytes of what is left of a stream."""
-    digest, size = hashlib.sha256(), 0
-    while chunk := source.read(_CHUNK):
-        digest.update(chunk)
-        size += len(chunk)
-    return digest.hexdigest(), size
-
-
 def copy_hashed(source: BinaryIO, target: BinaryIO) -> tuple[str, int]:
     """Copy what is left of a stream; sha256 and bytes of what was copied."""
     digest, size = hashlib.sha256(), 0
@@ -158,12 +149,16 @@ def copy_hashed(source: BinaryIO, target: BinaryIO) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _open_manifest(directory: str) -> BinaryIO:
+def manifest_of(directory: str) -> str:
+    """Where a bundle's manifest is. Raises UpstreamError if there is none."""
     path = os.path.join(directory, MANIFEST)
-    try:
-        return open(path, "rb")
-    except (FileNotFoundError, NotADirectoryError):
-        raise UpstreamError(f"bundle: there is none, or it is not finished (no manifest): {directory!r}") from None
+    if not os.path.exists(path):
+        raise UpstreamError(f"bundle: there is none, or it is not finished (no manifest): {directory!r}")
+    return path
+
+
+def _open_manifest(directory: str) -> BinaryIO:
+    return open(manifest_of(directory), "rb")
 
 
 def _documents(stream: BinaryIO) -> Iterator[tuple[dict[str, object], bytes]]:

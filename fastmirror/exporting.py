@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -17,12 +18,12 @@ from fastmirror.bundle import (
     Kind,
     ManifestWriter,
     copy_hashed,
-    digest_of,
     kind_of,
     object_path,
     read_header,
 )
 from fastmirror.changes import begin_journal, changed_since, next_export
+from fastmirror.descriptors import hash_descriptor
 from fastmirror.errors import MirrorError, SettingsError
 from fastmirror.layout import METADATA_SUFFIX, PageFormat, index_path
 from fastmirror.lock import hold_lock
@@ -168,13 +169,14 @@ class _Export:
             full = self._storage.final(item.path)
             if not item.sha256 and os.path.islink(full):
                 return Entry(item.path, link=target_beside(full))
-            stream = open(self._storage.contained(item.path), "rb")  # noqa: SIM115 - closed below
+            stream = open(self._storage.contained(item.path), "rb", buffering=0)  # noqa: SIM115 - closed below
         except (FileNotFoundError, NotADirectoryError):
             if item.sha256:
                 raise MirrorError(f"missing, though the state names it (hint: verify): {item.path}") from None
             return Entry(item.path)
         with stream:
-            sha256, size = digest_of(stream)
+            digest = hashlib.sha256()
+            size, sha256 = hash_descriptor(stream.fileno(), [digest]), digest.hexdigest()
             if item.sha256 not in ("", sha256):
                 raise MirrorError(f"damaged, it is not what the state names (hint: verify): {item.path}")
             final = object_path(self._directory, sha256)

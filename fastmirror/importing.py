@@ -15,12 +15,12 @@ from fastmirror import signing
 from fastmirror.adoption import parse_published, read_row, stored_files
 from fastmirror.bundle import (
     LAST_MODIFIED,
-    MANIFEST,
     Entry,
     Header,
     Kind,
     copy_hashed,
     kind_of,
+    manifest_of,
     object_path,
     read_manifest,
 )
@@ -85,10 +85,7 @@ def import_bundle(
     """
     signer = ""
     if allowed_signers is not None:
-        manifest = os.path.join(directory, MANIFEST)
-        if not os.path.exists(manifest):
-            raise UpstreamError(f"bundle: there is none, or it is not finished (no manifest): {directory!r}")
-        signer = signing.require_signature(manifest, allowed_signers)
+        signer = signing.require_signature(manifest_of(directory), allowed_signers)
     header, entries = read_manifest(directory)
     with hold_lock(settings.storage.directory) as lock:
         parts = open_parts(settings, lock)
