@@ -6,11 +6,12 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.docket import Budget
 from fastmirror.errors import Interrupted, StorageError
 from fastmirror.hidden import holds_hidden, take_hidden
 from fastmirror.model import Outcome, ProjectJob
 from fastmirror.planner import in_chunks
-from fastmirror.pool import Budget, Pool
+from fastmirror.pool import Pool
 from fastmirror.publisher import Done, Publisher
 from fastmirror.schema import RecordedJob
 from fastmirror.supervisor import Supervisor

@@ -27,7 +27,7 @@ _STOREYS = (
     "channel",
     "packing schema state descriptors web storage hidden comparison versions legacy_names lock nginx serving upstream",
     "patience lanes sink sources bodies wheel fetcher pages gathering reading checking needs project",
-    "worker processes pool",
+    "worker docket processes pool",
     "history tree shadowmire adoption changes publisher rootindex sweep closure wanted following discovery",
     "removal unowned execution run",
     "mirror verify deletion inquiry doctor signing bundle exporting importing wording",

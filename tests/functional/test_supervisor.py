@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastmirror.channel import Channel
+from fastmirror.docket import Budget
 from fastmirror.model import Report
-from fastmirror.pool import Budget, Pool, _Worker
+from fastmirror.pool import Pool, _Worker
 from fastmirror.supervisor import Supervisor
 from tests.fakes import faults
 from tests.fakes.wire import Gate
