@@ -19,7 +19,9 @@ _MEMORY_LEVEL = 4  # of zlib: tables of a size that most projects fill; to clear
 
 
 def pack_files(files: Sequence[StoredFile]) -> bytes:
-    """Stored files as one value of the state."""
+    """Stored files as one value of the state; empty where there are none, as in a mirror of pages alone."""
+    if not files:
+        return b""
     compressor = zlib.compressobj(1, memLevel=_MEMORY_LEVEL)
     return compressor.compress(orjson.dumps([tuple(file) for file in files])) + compressor.flush()
 
