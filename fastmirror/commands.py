@@ -16,7 +16,6 @@ from fastmirror.configuration import project_names
 from fastmirror.display import open_events, open_progress
 from fastmirror.errors import SettingsError
 from fastmirror.face import (
-    LOOK_STATUSES,
     RUN_STATUSES,
     AllowEmpty,
     AsEvents,
@@ -41,7 +40,6 @@ from fastmirror.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastmirror.layout import Tree
     from fastmirror.mirror import RunOptions
     from fastmirror.progress import Progress
     from fastmirror.settings import Settings
@@ -231,50 +229,6 @@ def config(
     return 0
 
 
-@app.command(epilog=LOOK_STATUSES)
-@answering
-def nginx(
-    context: typer.Context,
-    *,
-    listen: Annotated[
-        str, typer.Option("--listen", metavar="HOST:PORT", help="Where nginx is to listen.")
-    ] = "127.0.0.1:8080",
-    directory: Directory = None,
-    sets: Sets = None,
-) -> int:
-    """Print a complete nginx configuration for this mirror."""
-    settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
-    tree = _tree(settings)
-    from fastmirror.nginx import nginx_configuration
-
-    text = nginx_configuration(settings.storage.directory, tree, listen=listen, root_uri=settings.pages.root_uri)
-    show(text.rstrip("\n"))
-    return 0
-
-
-@app.command(epilog=f"{LOOK_STATUSES[:-1]}; 130, 143 interrupted.")
-@answering
-def serve(
-    context: typer.Context,
-    *,
-    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")] = 8080,
-    directory: Directory = None,
-    sets: Sets = None,
-) -> int:
-    """Serve this mirror, for a laptop or a test."""
-    settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
-    tree = _tree(settings)
-    from fastmirror.inquiry import read_status
-    from fastmirror.metrics import metrics_text
-    from fastmirror.serving import serve as serve_until_interrupted
-
-    address = f"[{host}]" if ":" in host else host
-    show(f"pip install --index-url http://{address}:{port}/simple/ PROJECT")
-    serve_until_interrupted(settings.storage.directory, tree, host, port, lambda: metrics_text(read_status(settings)))
-    return 0
-
-
 def _run(
     context: typer.Context, settings: Settings, options: RunOptions, supervisor: Supervisor, *, as_json: bool
 ) -> int:
@@ -317,13 +271,6 @@ def _plan(settings: Settings, options: RunOptions, *, with_files: bool, as_json:
         progress.close()
     show(reports.plan_json(planned) if as_json else reports.plan_text(planned))
     return 1 if planned.failed else 0
-
-
-def _tree(settings: Settings) -> Tree:
-    require_mirror(settings)
-    from fastmirror.inquiry import open_tree
-
-    return open_tree(settings)
 
 
 def require_mirror(settings: Settings) -> None:

@@ -27,6 +27,7 @@ from fastmirror.bundle import (
 from fastmirror.changes import note_removed, note_written
 from fastmirror.errors import PageError, SettingsError, StorageError, UpstreamError
 from fastmirror.history import begin_run, end_run
+from fastmirror.lastserial import show_serial
 from fastmirror.layout import Layout, PageFormat, Tree, index_path, page_path
 from fastmirror.lock import hold_lock
 from fastmirror.names import NormalizedName
@@ -153,6 +154,8 @@ class _Import:
             self._place(staged[kind])
         self._remove(left)
         self._record()
+        if self._settings.pages.legacy_json:
+            show_serial(self._storage.own, self._state.greatest_serial())
         write_feed(self._state, self._storage, self._settings.pages.formats)
         imported = Imported(header.number, len(self._names), len(self._kept), len(left), self._bytes, "")
         run = begin_run(self._state, started)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmirror.closure import Closure
 from fastmirror.discovery import Discovery
-from fastmirror.errors import SettingsError
+from fastmirror.errors import MirrorError, SettingsError
 from fastmirror.execution import CHUNK
 from fastmirror.filters import Filters
 from fastmirror.history import past_runs
@@ -242,6 +243,18 @@ def open_tree(settings: Settings) -> Tree:
     finally:
         if state is not None:
             state.close()
+
+
+def published_serial(settings: Settings, name: NormalizedName) -> int | None:
+    """The serial of what is published of a project; None where the state does not know it, or cannot be asked."""
+    try:
+        state = _open_state(settings)
+        if state is None:
+            return None
+        with closing(state):
+            return state.serials((name,)).get(name)
+    except MirrorError:
+        return None
 
 
 def check_settings(settings: Settings) -> None:

@@ -117,13 +117,16 @@ _PYPI_SHAPE = re.compile(
     r"https?://[^/?#]+/(?:[^?#]*/)?packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/([^/?#]+)(?:[?#]|\Z)", re.ASCII
 )
 
+_HASHED_SHAPE = re.compile(r"https?://[^/?#]+/(?:[^?#]*/)?packages/([0-9a-f]{3})/([^/?#]+)(?:[?#]|\Z)", re.ASCII)
+
 
 def file_paths(layout: Layout, url: str, filename: str, digest: str) -> FilePaths:
     """Paths of a distribution file below ``web/``.
 
     ``filename`` has passed unsafe_filename and ``digest`` is hexadecimal, at least 64 digits. The digits in
     the path are those of the upstream's own path where it has PyPI's shape (a hash of the content) and ends
-    in the file's name; else those of the digest, so that nothing of the URL reaches the disk unchecked.
+    in the file's name; else those of the digest, so that nothing of the URL reaches the disk unchecked. The three
+    digits of a mirror in the hashed layout are kept: PyPI's path leads to the file in a mirror of that too.
     """
     match = _PYPI_SHAPE.match(url)
     if match and (match[4] == filename or unquote(match[4]) == filename):
@@ -133,7 +136,10 @@ def file_paths(layout: Layout, url: str, filename: str, digest: str) -> FilePath
     long_path = f"packages/{first}/{second}/{rest}/{filename}"
     if layout is Layout.FLAT:
         return FilePaths(long_path, long_path)
-    return FilePaths(f"packages/{first}{second[0]}/{filename}", long_path)
+    digits = f"{first}{second[0]}"
+    if not match and (hashed := _HASHED_SHAPE.match(url)) and unquote(hashed[2]) == filename:
+        digits = hashed[1]
+    return FilePaths(f"packages/{digits}/{filename}", long_path)
 
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]")

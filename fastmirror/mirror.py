@@ -223,6 +223,7 @@ class _Run(Run):
 
     def _conclude(self, discovery: Discovery, root: Root | None, found: Found) -> None:
         formats = self._settings.pages.formats
+        self._show_serial()
         # After a run that was cut off the index may be behind the rows, though nothing is left to do.
         has_changed = self._marked and (found.touched or self._counts.swept_changed)
         if (

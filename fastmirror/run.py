@@ -12,6 +12,7 @@ from fastmirror.changes import next_export
 from fastmirror.errors import Interrupted, StorageError, is_storage_failure
 from fastmirror.execution import Execution
 from fastmirror.hidden import holds_hidden
+from fastmirror.lastserial import show_serial
 from fastmirror.pages import Context
 from fastmirror.removal import free_disputed
 from fastmirror.rootindex import write_root_index
@@ -124,7 +125,12 @@ class Run:
             self._counts.planned -= len(again)
             self._execution.do(again)
 
+    def _show_serial(self) -> None:
+        if self._settings.pages.legacy_json:
+            show_serial(self._storage.own, self._state.greatest_serial())
+
     def _write_index(self) -> None:
+        self._show_serial()
         serial = self._serial or self._state.greatest_serial()
         write_root_index(self._state, self._storage, self._settings.pages.formats, serial)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-__all__ = ["Found", "Moved", "application", "negotiate", "nginx_configuration", "resolve", "serve"]
+__all__ = ["Found", "Moved", "Telling", "application", "negotiate", "nginx_configuration", "resolve", "serve"]
 
 _logger = logging.getLogger("fastmirror.serving")
 
@@ -54,6 +54,17 @@ class Found(NamedTuple):
     candidates: tuple[tuple[str, str], ...]  # (path below web/, content type), best first
     cache: str  # Cache-Control
     negotiated: bool  # whether the Accept header chose
+    document_of: NormalizedName | None = None  # the project whose JSON document it is
+
+
+class Telling(NamedTuple):
+    """What a server is told beside the tree."""
+
+    metrics: Callable[[], bytes] | None = None  # what /metrics answers, for Prometheus
+    serial_of: Callable[[NormalizedName], int | None] = lambda _: None  # of what is published of a project
+
+
+NOTHING_TOLD = Telling()
 
 
 class Moved(NamedTuple):
@@ -123,11 +134,12 @@ def resolve(tree: Tree, url_path: str, accept: str) -> Found | Moved | None:
     if match := _PAGE_URL.fullmatch(url_path):
         if not match["slash"]:
             return Moved(url_path + "/")
-        name = match["project"]
-        return _page(tree, NormalizedName(name) if name else None, accept)
+        project = match["project"]
+        return _page(tree, NormalizedName(project) if project else None, accept)
     if match := _JSON_URL.fullmatch(url_path):
-        path = layout.document_paths(tree, NormalizedName(match["project"] or match["pypi_project"]))[0]
-        return Found(((path, "application/json"),), PAGE_CACHE, negotiated=False)
+        name = NormalizedName(match["project"] or match["pypi_project"])
+        path = layout.document_paths(tree, name)[0]
+        return Found(((path, "application/json"),), PAGE_CACHE, negotiated=False, document_of=name)
     if url_path == f"/{HEAD_PATH}" or _STEP_URL.fullmatch(url_path):
         cache = HEAD_CACHE if url_path == f"/{HEAD_PATH}" else FILE_CACHE
         return Found(((url_path[1:], "application/json"),), cache, negotiated=False)
@@ -152,13 +164,12 @@ def resolve(tree: Tree, url_path: str, accept: str) -> Found | Moved | None:
     return None
 
 
-def application(directory: str, tree: Tree, metrics: Callable[[], bytes] | None = None) -> Starlette:
+def application(directory: str, tree: Tree, telling: Telling = NOTHING_TOLD) -> Starlette:
     """An ASGI application that serves the mirror in ``directory`` (absolute), for a small office at most.
 
     Nothing is sent from outside ``web/``, nor from one of its sections into another, by any link; a section
     itself (``web/packages``) may be a link to another disk. Pages are not compressed.
-    Each request is logged as information, which a person sees with --debug. ``metrics`` makes what /metrics
-    answers, for Prometheus.
+    Each request is logged as information, which a person sees with --debug.
     """
     from starlette.applications import Starlette
     from starlette.responses import Response
@@ -167,17 +178,18 @@ def application(directory: str, tree: Tree, metrics: Callable[[], bytes] | None 
     web = os.path.join(directory, "web")
 
     def answer(request: Request) -> Response:
-        response = _answer(web, tree, request)
+        response = _answer(web, tree, request, telling)
         _logger.info("%s %s: %d", request.method, request.scope["path"], response.status_code)
         return response
 
     routes = [Route("/{path:path}", answer, methods=["GET", "HEAD"])]
+    metrics = telling.metrics
     if metrics is not None:
         routes.insert(0, Route("/metrics", lambda _: Response(metrics(), media_type=_METRICS_TYPE)))
     return Starlette(routes=routes)
 
 
-def _answer(web: str, tree: Tree, request: Request) -> Response:
+def _answer(web: str, tree: Tree, request: Request, telling: Telling) -> Response:
     from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse
     from starlette.staticfiles import NotModifiedResponse, StaticFiles
 
@@ -186,6 +198,8 @@ def _answer(web: str, tree: Tree, request: Request) -> Response:
         return RedirectResponse(resolved.location, status_code=301)
     if resolved is None:
         return PlainTextResponse("not found\n", status_code=404)
+    # Asked before the document is looked at, which may only become newer meanwhile.
+    serial = telling.serial_of(resolved.document_of) if resolved.document_of else None
     for path, content_type in resolved.candidates:
         stored = _contained_file(web, path)
         if stored is None:
@@ -193,6 +207,8 @@ def _answer(web: str, tree: Tree, request: Request) -> Response:
         headers = {"cache-control": resolved.cache, "content-type": content_type}
         if resolved.negotiated:
             headers["vary"] = "Accept"
+        if serial is not None:
+            headers["x-pypi-last-serial"] = str(serial)
         response = FileResponse(stored[0], stat_result=stored[1], headers=headers)
         if StaticFiles(directory=web, check_dir=False).is_not_modified(response.headers, request.headers):
             return NotModifiedResponse(response.headers)
@@ -214,7 +230,7 @@ def _contained_file(web: str, path: str) -> tuple[str, os.stat_result] | None:
     return real, status
 
 
-def serve(directory: str, tree: Tree, host: str, port: int, metrics: Callable[[], bytes] | None = None) -> None:
+def serve(directory: str, tree: Tree, host: str, port: int, telling: Telling = NOTHING_TOLD) -> None:
     """Serve the mirror until SIGINT or SIGTERM. Raises SettingsError if it cannot listen."""
     import uvicorn
 
@@ -224,7 +240,7 @@ def serve(directory: str, tree: Tree, host: str, port: int, metrics: Callable[[]
     except (OSError, OverflowError) as error:
         raise SettingsError(f"cannot listen on {host!r}, port {port}: {error}") from error
     config = uvicorn.Config(
-        application(directory, tree, metrics), log_level="warning", lifespan="off", timeout_graceful_shutdown=5
+        application(directory, tree, telling), log_level="warning", lifespan="off", timeout_graceful_shutdown=5
     )
     with listener:
         uvicorn.Server(config).run(sockets=[listener])

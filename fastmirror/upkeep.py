@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from fastmirror import logs
-from fastmirror.commands import app, at_work, require_mirror, warn
+from fastmirror.commands import at_work, require_mirror, warn
 from fastmirror.configuration import project_names
 from fastmirror.face import Directory, Master, Sets, answering, load_settings, show
+from fastmirror.offering import app
 
 __all__ = ["app"]
 

@@ -65,7 +65,7 @@ CASES = {
     52: "a tree of bandersnatch, also un-normalised or unfinished: taken over without a transfer",
     53: "SIGTERM: drained, recorded, and an exit status of its own",
     54: "another filter, nothing new upstream: the tree follows",
-    55: "pip, uv and fastmirror read what is published, by nginx and by serve (bandersnatch cannot: README)",
+    55: "pip, uv, fastmirror and bandersnatch read what is published, by nginx and by serve",
 }
 
 UNSHOWN: dict[int, str] = {}  # by case: why no test shows it

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,13 +83,13 @@ def running_nginx(configuration: str, home: Path, port: int, access_log: Path | 
             start_new_session=True,
         )
     try:
-        _wait_until_it_answers(process, port, home / "stderr")
+        wait_until_it_answers(process, port, home / "stderr")
         yield Nginx(port, process, access_log or home / "access.log")
     finally:
         _stop(process)
 
 
-def _pause(process: subprocess.Popen[bytes]) -> bool:
+def _pause(process: subprocess.Popen[Any]) -> bool:
     """Wait a moment for the process to end; whether it has."""
     try:
         process.wait(_POLL_S)
@@ -98,7 +98,8 @@ def _pause(process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, messages: Path) -> None:
+def wait_until_it_answers(process: subprocess.Popen[Any], port: int, messages: Path | None = None) -> None:
+    """Wait for what this process is to listen on, whatever it is; `messages` holds what it says."""
     deadline = time.monotonic() + _DEADLINE_S
     while True:
         try:
@@ -106,7 +107,8 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, messages
         except OSError:
             ended = _pause(process)
             if ended or time.monotonic() > deadline:
-                raise AssertionError(f"nginx does not answer: {messages.read_text()}") from None
+                said = messages.read_text() if messages else ""
+                raise AssertionError(f"nobody answers on port {port}: {said}") from None
         else:
             return
 

@@ -25,14 +25,15 @@ _STOREYS = (
     "transport transport.rate transport.proxies transport.headers transport.redirects transport.poller",
     "transport.curl transport.session",
     "channel",
-    "packing schema state descriptors web storage hidden comparison versions legacy_names lock nginx serving upstream",
+    "packing schema state descriptors web storage hidden comparison versions legacy_names lock",
+    "lastserial nginx_text nginx serving upstream",
     "patience lanes sink sources bodies wheel fetcher pages gathering reading checking needs project",
     "worker docket processes pool",
     "history tree shadowmire adoption changes publisher rootindex sweep closure wanted following discovery",
     "removal unowned execution run",
     "mirror verify deletion inquiry doctor signing bundle exporting importing wording",
     "reports events metrics statusstyle statuspage telling configuration interval face commands",
-    "upkeep airgap cli __main__",
+    "offering upkeep airgap cli __main__",
 )
 FLOORS = tuple(" ".join(_STOREYS).split())
 
@@ -47,7 +48,7 @@ DOORS = {
     "requests": {"transport.session"},
     "urllib3": {"transport.session"},
     "sqlite3": {"state", "shadowmire"},
-    "typer": {"face", "commands", "upkeep", "airgap"},
+    "typer": {"face", "commands", "offering", "upkeep", "airgap"},
     "tqdm": {"display"},
     "concurrent_log_handler": {"logs"},
     "multiprocessing": {"processes", "pool"},
@@ -62,7 +63,7 @@ DOORS = {
 }
 
 # What only the command line may do.
-FACE = {"face", "commands", "upkeep", "airgap", "cli", "__main__"}
+FACE = {"face", "commands", "offering", "upkeep", "airgap", "cli", "__main__"}
 FACE_CALLS = {"print", "exit", "quit", "sys.exit"}
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
 

@@ -160,6 +160,11 @@ def test_any_other_url_has_no_part_in_the_path(url):
     assert file_paths(Layout.HASHED, url, WHEEL, DIGEST) == (f"packages/012/{WHEEL}", long_path)
 
 
+def test_the_digits_of_a_mirror_in_the_hashed_layout_are_kept():
+    paths = file_paths(Layout.HASHED, f"https://mirror.example/pypi/packages/0ef/{WHEEL}", WHEEL, DIGEST)
+    assert paths == (f"packages/0ef/{WHEEL}", f"packages/01/23/{DIGEST[4:64]}/{WHEEL}")
+
+
 def test_a_longer_digest_gives_a_path_of_the_same_shape():
     paths = file_paths(Layout.HASHED, "", WHEEL, "ab" * 64)
     assert paths == (f"packages/aba/{WHEEL}", f"packages/ab/ab/{'ab' * 30}/{WHEEL}")
