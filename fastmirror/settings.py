@@ -72,6 +72,23 @@ class PageSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class S3Settings:
+    """A prefix of a bucket in an object store that speaks Amazon's S3, and how it is reached."""
+
+    bucket: str
+    prefix: str  # of every key, without a slash at its ends; "": none
+    endpoint: str | None  # its address, without trailing slash; None: Amazon's, in the region
+    region: str
+    # (access key, secret key, session token or ""); None: they are looked for as Amazon's tools do.
+    credentials: tuple[str, str, str] | None = field(repr=False)
+    headers: tuple[str, ...]  # "x-amz-storage-class: …": sent with each object that is stored
+    attempts: int  # at one request, with those that were throttled or lost their connection
+    verify_concurrency: int  # HEAD requests in flight when the mirror is verified
+    ca_bundle: str | None  # absolute path
+    timeout_s: float  # for a connection, and for a silence
+
+
+@dataclass(frozen=True, slots=True)
 class StorageSettings:
     """Where, and how it is kept."""
 

@@ -24,6 +24,7 @@ _STOREYS = (
     "progress display logs bell supervisor",
     "transport transport.rate transport.proxies transport.headers transport.redirects transport.poller",
     "transport.curl transport.session",
+    "s3 objects",
     "channel",
     "packing schema state descriptors web storage hidden comparison versions legacy_names lock",
     "lastserial nginx_text nginx serving upstream",
@@ -44,7 +45,8 @@ IMPURE_IMPORTS |= {"concurrent", "logging", "requests", "sqlite3", "pathlib"}
 
 # Outside library -> the modules that may import it.
 DOORS = {
-    "pycurl": {"transport.curl"},
+    "pycurl": {"transport.curl", "s3"},
+    "botocore": {"s3"},
     "requests": {"transport.session"},
     "urllib3": {"transport.session"},
     "sqlite3": {"state", "shadowmire"},
@@ -188,7 +190,7 @@ def test_doors_and_pure_modules_stand_on_floors() -> None:
         ("transport", "def choose():\n    from fastmirror.transport.curl import Curl", "imports transport.curl"),
         ("transport.curl", "from . import session", "does not stand below"),
         ("simple", "from fastmirror.simple import parse", "imports simple, which does not stand below"),
-        ("worker", "import pycurl", "whose door is transport.curl"),
+        ("worker", "import pycurl", "whose door is s3 and transport.curl"),
         ("state", "from requests.adapters import HTTPAdapter", "whose door is transport.session"),
         ("storage", "def run():\n    import multiprocessing.connection", "whose door is pool"),
         ("planner", "import time", "is pure, and imports time"),

@@ -1,0 +1,277 @@
+"""Requests to an object store that speaks Amazon's S3: signed by libcurl, tried again, and refused in one line.
+
+libcurl signs (AWS Signature Version 4) and takes the sha256 of a body as given. What is stored here has been hashed
+before, so no body is hashed twice; the store is told the digest with the request, and may hold the body against it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import time
+from collections import deque
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from hashlib import sha256 as sha256_of
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+import pycurl
+
+from fastmirror import __version__
+from fastmirror.errors import SettingsError, StorageError
+from fastmirror.masking import clean
+from fastmirror.transport import ca_bundle, is_retryable_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastmirror.settings import S3Settings
+
+OLDEST_LIBCURL = 0x080000  # earlier ones sign queries otherwise
+_PIECE = 1 << 20  # bytes that are read from a file at once
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 20.0
+_LEAST_BYTES_PER_SECOND = 64
+_NOTHING = sha256_of(b"").hexdigest()
+_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,60})</Code>")
+# Asked again though their status says otherwise: the store has not read the body in time.
+_RETRYABLE_CODES = frozenset({"RequestTimeout", "SlowDown", "InternalError", "ConditionalRequestConflict"})
+_IS_ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<Error>")
+_HINTS = {
+    "NoSuchBucket": "there is no such bucket (hint: `directory` is /BUCKET/PREFIX; is [s3] endpoint_url right?)",
+    "InvalidAccessKeyId": "the store does not know this access key (hint: [s3] aws_access_key_id)",
+    "SignatureDoesNotMatch": "the store refuses the secret key (hint: [s3] aws_secret_access_key)",
+    "AuthorizationHeaderMalformed": "the store refuses the signature (hint: [s3] region_name)",
+    "PermanentRedirect": "the bucket is elsewhere (hint: [s3] region_name, endpoint_url)",
+    "RequestTimeTooSkewed": "this machine's clock is wrong",
+    "ExpiredToken": "the credentials have expired",
+    "AccessDenied": "the store denies it to these credentials (hint: the README lists the rights it takes)",
+}
+
+
+class Section(NamedTuple):
+    """A part of a file, to be sent as a body."""
+
+    path: str
+    start: int
+    size: int  # bytes
+
+
+class Answer(NamedTuple):
+    """What the store said."""
+
+    status: int
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+    attempts: int  # it took so many: an earlier one may have been carried out, though its answer was lost
+
+    @property
+    def code(self) -> str:
+        """The store's own name of an error; "" if there is none."""
+        match = _CODE.search(self.body[:4096])
+        return match[1].decode() if match else ""
+
+    @property
+    def date(self) -> float:
+        """The store's clock when it answered: seconds since 1970, whole; 0.0 if it did not say."""
+        return http_time(self.headers.get("date", ""))
+
+
+def http_time(text: str) -> float:
+    """Seconds since 1970 of a date as HTTP has it; 0.0 if it is none."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return 0.0
+
+
+class S3:
+    """A bucket. Thread-safe; a process that was forked must not use its parent's."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        if pycurl.version_info()[2] < OLDEST_LIBCURL:
+            raise StorageError(f"libcurl 8.0 or later is needed for an object store, and this is {pycurl.version}")
+        self._settings = settings
+        self._base = _base(settings)
+        self._idle: deque[pycurl.Curl] = deque()
+        self._ca_bundle = ca_bundle(settings.ca_bundle)
+        self._user_agent = f"fastmirror/{__version__}"
+        self._keys = _keys(settings)
+
+    def send(
+        self, method: str, key: str, *, query: str = "", headers: Sequence[str] = (),
+        body: bytes | Section = b"", sha256: str | None = None, fine: Sequence[int] = (),
+    ) -> Answer:  # fmt: skip
+        """Do one request, again where another try may fare better.
+
+        key: within the bucket; "": the bucket itself. query: encoded, in the order of its names. sha256: of the body,
+        in hex digits, where it is known. fine: statuses of 300 and above that are an answer. Raises StorageError for
+        all others, and where no try was answered.
+        """
+        url = f"{self._base}/{quote(key, safe='/-_.~')}" + (f"?{query}" if query else "")
+        if sha256 is None:
+            sha256 = sha256_of(body).hexdigest() if body and isinstance(body, bytes) else _NOTHING
+        lines = [*headers, f"x-amz-content-sha256: {sha256}", "Expect:"]
+        if not any(line.startswith("Content-Type:") for line in headers):
+            lines.append("Content-Type:")  # else libcurl says that a body is a form
+        failure = ""
+        for attempt in range(1, self._settings.attempts + 1):
+            answer, failure = self._once(method, url, lines, body, attempt)
+            if answer is not None:
+                if _is_fine(answer, fine):
+                    return answer
+                failure = _wording(answer)
+                if not (is_retryable_status(answer.status) or answer.code in _RETRYABLE_CODES):
+                    break
+            if attempt < self._settings.attempts:
+                time.sleep(random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt)))  # noqa: S311
+        tries = f" ({attempt} attempts)" if attempt > 1 else ""
+        raise StorageError(f"object store: {method} {self.name(key)}: {failure}{tries}")
+
+    def name(self, key: str) -> str:
+        """The key as messages name it."""
+        return clean(f"s3://{self._settings.bucket}/{key}")
+
+    def close(self) -> None:
+        """End all connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _once(
+        self, method: str, url: str, headers: list[str], body: bytes | Section, attempt: int
+    ) -> tuple[Answer | None, str]:
+        """One try: (the answer, "") or (None, why there was none)."""
+        used = self._taken()
+        handle = used or pycurl.Curl()
+        lines: list[bytes] = []
+        chunks: list[bytes] = []
+        file = open(body.path, "rb") if isinstance(body, Section) else None  # noqa: SIM115
+        try:
+            self._prepare(handle, url, headers)
+            handle.setopt(pycurl.HEADERFUNCTION, lines.append)
+            handle.setopt(pycurl.WRITEFUNCTION, chunks.append)
+            if file is not None and isinstance(body, Section):
+                _send_section(handle, file.fileno(), body)
+            elif method == "HEAD":
+                handle.setopt(pycurl.NOBODY, 1)
+            elif method in {"PUT", "POST"}:
+                handle.setopt(pycurl.POSTFIELDS, body)
+                handle.setopt(pycurl.CUSTOMREQUEST, method)
+            elif method != "GET":
+                handle.setopt(pycurl.CUSTOMREQUEST, method)
+            handle.perform()
+            status = handle.getinfo(pycurl.RESPONSE_CODE)
+            if used is not None and handle.getinfo(pycurl.NUM_CONNECTS):
+                attempt += 1  # libcurl's own, as the connection that it had was closed
+        except pycurl.error as error:
+            handle.close()
+            return None, clean(str(error.args[-1]))
+        finally:
+            if file is not None:
+                file.close()
+        self._idle.append(handle)
+        return Answer(status, _headers(lines), b"".join(chunks), attempt), ""
+
+    def _taken(self) -> pycurl.Curl | None:
+        """A handle that has a connection, if one is idle."""
+        with suppress(IndexError):
+            return self._idle.pop()
+        return None
+
+    def _prepare(self, handle: pycurl.Curl, url: str, headers: list[str]) -> None:
+        access_key, secret_key, token = self._keys()
+        handle.reset()
+        handle.setopt(pycurl.URL, url)
+        handle.setopt(pycurl.AWS_SIGV4, f"aws:amz:{self._settings.region}:s3")
+        handle.setopt(pycurl.USERPWD, f"{access_key}:{secret_key}")
+        handle.setopt(pycurl.HTTPHEADER, [*headers, f"x-amz-security-token: {token}"] if token else headers)
+        handle.setopt(pycurl.USERAGENT, self._user_agent)
+        handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        handle.setopt(pycurl.NOSIGNAL, 1)
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._settings.timeout_s * 1000))
+        handle.setopt(pycurl.LOW_SPEED_LIMIT, _LEAST_BYTES_PER_SECOND)
+        handle.setopt(pycurl.LOW_SPEED_TIME, max(1, int(self._settings.timeout_s)))
+        if self._ca_bundle:
+            handle.setopt(pycurl.CAINFO, self._ca_bundle)
+
+
+def _is_fine(answer: Answer, fine: Sequence[int]) -> bool:
+    if answer.status < 300:
+        return not _IS_ERROR.match(answer.body)  # what takes long may fail after its status was sent
+    return answer.status in fine and answer.code != "NoSuchBucket"
+
+
+def _keys(settings: S3Settings) -> Callable[[], tuple[str, str, str]]:
+    """Gives (access key, secret key, session token or "") for each request: what a role lends is lent anew in time."""
+    given = settings.credentials
+    if given is not None:
+        return lambda: given
+    hint = "(hint: [s3] aws_access_key_id and aws_secret_access_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    try:
+        from botocore.session import get_session
+    except ImportError as error:
+        more = "; for profiles and roles: pip install 'fastmirror[s3]')"
+        raise SettingsError(f"object store: no keys are given {hint}{more}") from error
+    found = get_session().get_credentials()
+    if found is None:
+        raise SettingsError(f"object store: no keys are given, nor does this machine have any {hint})")
+
+    def keys() -> tuple[str, str, str]:
+        frozen = found.get_frozen_credentials()
+        return frozen.access_key, frozen.secret_key, frozen.token or ""
+
+    return keys
+
+
+def _send_section(handle: pycurl.Curl, descriptor: int, section: Section) -> None:
+    position = section.start
+    end = section.start + section.size
+
+    def read(size: int) -> bytes:
+        nonlocal position
+        data = os.pread(descriptor, min(size, end - position), position)
+        position += len(data)
+        return data
+
+    def seek(offset: int, _origin: int) -> int:
+        nonlocal position
+        position = section.start + offset
+        return pycurl.SEEKFUNC_OK
+
+    handle.setopt(pycurl.UPLOAD, 1)
+    handle.setopt(pycurl.INFILESIZE_LARGE, section.size)
+    handle.setopt(pycurl.UPLOAD_BUFFERSIZE, _PIECE)
+    handle.setopt(pycurl.READFUNCTION, read)
+    handle.setopt(pycurl.SEEKFUNCTION, seek)
+
+
+def _headers(lines: list[bytes]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if line[:5] == b"HTTP/":
+            headers.clear()
+        elif colon:
+            headers[name.strip().lower().decode("latin-1")] = value.strip().decode("latin-1")
+    return headers
+
+
+def _wording(answer: Answer) -> str:
+    """An error in one line, of which nothing is the store's own but its code and region: it quotes what it was sent."""
+    code = answer.code
+    text = _HINTS.get(code) or ("denied (hint: [s3] keys and rights)" if answer.status in (401, 403) else "")
+    text = ": ".join(part for part in (f"{answer.status} {code}".strip(), text) if part)
+    region = answer.headers.get("x-amz-bucket-region", "")
+    return text + (f"; the bucket is in {region!r:.40}" if region and answer.status in (301, 400) else "")
+
+
+def _base(settings: S3Settings) -> str:
+    """The bucket's address: by its path at an endpoint of one's own, by its name at Amazon, as botocore has it."""
+    if settings.endpoint:
+        return f"{settings.endpoint}/{settings.bucket}"
+    suffix = "amazonaws.com" + ".cn" * settings.region.startswith("cn-")
+    host = f"s3.{settings.region}.{suffix}"
+    if "." in settings.bucket:  # Amazon's certificate would not cover its name
+        return f"https://{host}/{settings.bucket}"
+    return f"https://{settings.bucket}.{host}"
