@@ -109,10 +109,18 @@ class Bucket:
         answer = self._s3.send("HEAD", self._prefix + key, fine=(404,))
         return None if answer.status == 404 else _facts(key, answer.headers)
 
-    def get(self, key: str) -> bytes | None:
-        """An object's bytes; None if it is not there."""
-        version = self.read(key)
-        return None if version is None else version.body
+    def get(self, key: str, most: int | None = None) -> bytes | None:
+        """An object's bytes, or the first `most` of them; None if it is not there."""
+        headers = () if most is None else (f"Range: bytes=0-{most - 1}",)
+        answer = self._s3.send("GET", self._prefix + key, headers=headers, fine=(404, 416))
+        if answer.status == 404:
+            return None
+        return b"" if answer.status == 416 else answer.body  # an empty one has no first byte
+
+    def get_file(self, key: str, path: str) -> bool:
+        """Write an object's bytes to a file; False if it is not there, and the file is empty then."""
+        with open(path, "wb") as file:
+            return self._s3.send("GET", self._prefix + key, fine=(404,), into=file).status != 404
 
     def get_with_tag(self, key: str) -> tuple[bytes, str] | None:
         """An object's bytes and the tag of this version; None if it is not there."""

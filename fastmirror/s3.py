@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from hashlib import sha256 as sha256_of
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 import pycurl
@@ -33,6 +33,7 @@ OLDEST_LIBCURL = 0x080000  # earlier ones sign queries otherwise
 _PIECE = 1 << 20  # bytes that are read from a file at once
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 20.0
 _LEAST_BYTES_PER_SECOND = 64
+_SILENCE = 6  # times the time for a connection: a store may take long to put parts together
 _NOTHING = sha256_of(b"").hexdigest()
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,60})</Code>")
 # Asked again though their status says otherwise: the store has not read the body in time.
@@ -101,13 +102,13 @@ class S3:
 
     def send(
         self, method: str, key: str, *, query: str = "", headers: Sequence[str] = (),
-        body: bytes | Section = b"", sha256: str | None = None, fine: Sequence[int] = (),
+        body: bytes | Section = b"", sha256: str | None = None, fine: Sequence[int] = (), into: BinaryIO | None = None,
     ) -> Answer:  # fmt: skip
         """Do one request, again where another try may fare better.
 
         key: within the bucket; "": the bucket itself. query: encoded, in the order of its names. sha256: of the body,
-        in hex digits, where it is known. fine: statuses of 300 and above that are an answer. Raises StorageError for
-        all others, and where no try was answered.
+        in hex digits, where it is known. fine: statuses of 300 and above that are an answer. into: takes the body of
+        a good answer, from its beginning. Raises StorageError for all other statuses, and where no try was answered.
         """
         url = f"{self._base}/{quote(key, safe='/-_.~')}" + (f"?{query}" if query else "")
         if sha256 is None:
@@ -117,7 +118,7 @@ class S3:
             lines.append("Content-Type:")  # else libcurl says that a body is a form
         failure = ""
         for attempt in range(1, self._settings.attempts + 1):
-            answer, failure = self._once(method, url, lines, body, attempt)
+            answer, failure = self._once(method, url, lines, body, attempt, into)
             if answer is not None:
                 if _is_fine(answer, fine):
                     return answer
@@ -139,7 +140,7 @@ class S3:
             self._idle.pop().close()
 
     def _once(
-        self, method: str, url: str, headers: list[str], body: bytes | Section, attempt: int
+        self, method: str, url: str, headers: list[str], body: bytes | Section, attempt: int, into: BinaryIO | None
     ) -> tuple[Answer | None, str]:
         """One try: (the answer, "") or (None, why there was none)."""
         used = self._taken()
@@ -150,7 +151,7 @@ class S3:
         try:
             self._prepare(handle, url, headers)
             handle.setopt(pycurl.HEADERFUNCTION, lines.append)
-            handle.setopt(pycurl.WRITEFUNCTION, chunks.append)
+            handle.setopt(pycurl.WRITEFUNCTION, chunks.append if into is None else _writer(into, lines, chunks))
             if file is not None and isinstance(body, Section):
                 _send_section(handle, file.fileno(), body)
             elif method == "HEAD":
@@ -191,7 +192,7 @@ class S3:
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._settings.timeout_s * 1000))
         handle.setopt(pycurl.LOW_SPEED_LIMIT, _LEAST_BYTES_PER_SECOND)
-        handle.setopt(pycurl.LOW_SPEED_TIME, max(1, int(self._settings.timeout_s)))
+        handle.setopt(pycurl.LOW_SPEED_TIME, max(1, int(self._settings.timeout_s * _SILENCE)))
         if self._ca_bundle:
             handle.setopt(pycurl.CAINFO, self._ca_bundle)
 
@@ -222,6 +223,21 @@ def _keys(settings: S3Settings) -> Callable[[], tuple[str, str, str]]:
         return frozen.access_key, frozen.secret_key, frozen.token or ""
 
     return keys
+
+
+def _writer(into: BinaryIO, lines: list[bytes], chunks: list[bytes]) -> Callable[[bytes], None]:
+    """Writes the body of a good answer into a file, from its beginning, and that of any other among the chunks."""
+    into.seek(0)
+    into.truncate()
+
+    def write(chunk: bytes) -> None:
+        status = next(line for line in reversed(lines) if line[:5] == b"HTTP/").split(None, 2)[1]
+        if status[:1] == b"2":
+            into.write(chunk)
+        else:
+            chunks.append(chunk)
+
+    return write
 
 
 def _send_section(handle: pycurl.Curl, descriptor: int, section: Section) -> None:

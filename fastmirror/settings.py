@@ -85,7 +85,8 @@ class S3Settings:
     attempts: int  # at one request, with those that were throttled or lost their connection
     verify_concurrency: int  # HEAD requests in flight when the mirror is verified
     ca_bundle: str | None  # absolute path
-    timeout_s: float  # for a connection, and for a silence
+    timeout_s: float  # for a connection; a silence may be six times as long
+    slash_keys: bool = False  # what lies as <directory>/index.html lies under the key <directory>/ too
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ _STOREYS = (
     "filters.listing filters.versions filters.uploads filters.locks filters.environments filters.releases",
     "filters.platforms filters.metadata filters.plugins filters.filter_settings filters",
     "filters.requirements filters.advisories filters.vocabulary filters.configuration",
-    "settings settings_upstream settings_file",
+    "settings settings_upstream settings_s3 settings_file",
     "dependencies planner weight simple_html simple_entry simple feed legacy summary trends charts",
     "progress display logs bell supervisor",
     "transport transport.rate transport.proxies transport.headers transport.redirects transport.poller",

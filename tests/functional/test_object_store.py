@@ -73,6 +73,17 @@ def test_an_object_is_found_as_it_was_stored(bucket: Bucket) -> None:
     assert [entry[:2] for entry in bucket.list("simple/a")] == [(ODD_KEY, 4)]
 
 
+def test_a_part_of_an_object_is_read_and_the_whole_written_to_a_file(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("key", b"page", headers=PAGE)
+    bucket.put("empty", b"", headers=PAGE)
+    assert (bucket.get("key", most=2), bucket.get("empty", most=2), bucket.get("nothing", most=2)) == (b"pa", b"", None)
+    path = tmp_path / "file"
+    assert bucket.get_file("key", str(path))
+    assert path.read_bytes() == b"page"
+    assert not bucket.get_file("nothing", str(path))
+    assert path.read_bytes() == b""
+
+
 def test_what_is_not_there_is_no_error(bucket: Bucket) -> None:
     assert bucket.head("nothing") is None
     assert bucket.get("nothing") is None
