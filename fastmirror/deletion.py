@@ -90,7 +90,8 @@ def _delete(parts: Parts, names: Sequence[NormalizedName], known: Mapping[Normal
 
     def write_index() -> None:
         serial = int(state.get("root_serial") or 0) or state.greatest_serial()
-        write_root_index(state, storage, parts.settings.pages.formats, serial)
+        pages = parts.settings.pages
+        write_root_index(state, storage, pages.formats, serial, local=pages.local_json)
 
     leaving = [Leaving(name, "deleted by command", hide=False) for name in known]
     retract(leaving, state, storage, parts.tree, started, write_index)

@@ -34,7 +34,7 @@ from fastmirror.names import NormalizedName
 from fastmirror.packing import paths_of, unpack_files
 from fastmirror.pages import published_paths
 from fastmirror.planner import in_chunks
-from fastmirror.rootindex import write_feed
+from fastmirror.rootindex import write_feed, write_local_json
 from fastmirror.run import Parts, open_parts
 from fastmirror.schema import RecordedJob
 from fastmirror.unowned import owner
@@ -156,6 +156,8 @@ class _Import:
         self._record()
         if self._settings.pages.legacy_json:
             show_serial(self._storage.own, self._state.greatest_serial())
+        if self._settings.pages.local_json:
+            write_local_json(self._state, self._storage, self._state.greatest_serial())
         write_feed(self._state, self._storage, self._settings.pages.formats)
         imported = Imported(header.number, len(self._names), len(self._kept), len(left), self._bytes, "")
         run = begin_run(self._state, started)

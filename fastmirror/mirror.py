@@ -18,10 +18,9 @@ from fastmirror.errors import MirrorError, StorageError, UpstreamError
 from fastmirror.execution import Terms
 from fastmirror.filters import Filters
 from fastmirror.history import begin_run, end_run, past_runs
-from fastmirror.layout import index_path
 from fastmirror.lock import hold_lock
 from fastmirror.removal import Removals, is_held_back, settle, unlink_doomed
-from fastmirror.rootindex import write_feed
+from fastmirror.rootindex import root_paths, write_feed
 from fastmirror.run import Run, open_parts
 from fastmirror.summary import FAILURES_TOLD, Counts, Summary
 from fastmirror.sweep import CURSOR
@@ -229,7 +228,7 @@ class _Run(Run):
         if (
             has_changed
             or not self._clean
-            or any(self._storage.size(index_path(page_format)) is None for page_format in formats)
+            or any(self._storage.size(path) is None for path in root_paths(self._settings.pages))
         ):
             self._progress.begin("writing the root index")
             self._write_index()

@@ -138,6 +138,15 @@ http {
 @{document}
         }
 
+        # The same list as shadowmire reads it, where the mirror writes it.
+        location ~ "^/local\.(?:json|db\.serial)\z" {
+            types { application/json json; }
+            default_type text/plain;
+            add_header Cache-Control "@{page_cache}";
+            add_header Vary Accept-Encoding;
+            try_files $uri =404;
+        }
+
         # What has changed in the list of all projects, for mirrors of this mirror.
         location = /changes/head.json {
             types { }
@@ -187,12 +196,18 @@ FLAT_LOCATIONS = _Text(r"""
             set $page /simple/@{page_directory}/index;
             try_files $page.$page_format $page.v1_html $page.html $page.v1_json =404;
         }
+        location ~ "^/simple/@{initial}@{project}/index\.v1_json\z" {
+            try_files /simple/@{page_directory}/index.v1_json =404;
+        }
 """)
 
 HASHED_LOCATIONS = _Text(r"""
         # A project's page, in its bucket. There is no .v1_html: .html is sent as either.
         location ~ "^/simple/@{project}/\z" {
             try_files /simple/$bucket/$project.$page_format @@v1_html;
+        }
+        location ~ "^/simple/@{project}/index\.v1_json\z" {
+            try_files /simple/$bucket/$project.v1_json =404;
         }
         location @@v1_html {
             types {

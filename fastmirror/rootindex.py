@@ -1,4 +1,8 @@
-"""The root index, written from the state: streamed, so that a million projects need no memory. Its change feed."""
+"""The root index, written from the state: streamed, so that a million projects need no memory. Its change feed.
+
+With ``local-json`` the same list stands as shadowmire reads it: ``local.json``, of each project its serial, and
+``local.db.serial``, the serial that all of it has reached.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +28,37 @@ from fastmirror.feed import (
     step_path,
 )
 from fastmirror.layout import PageFormat, index_path
-from fastmirror.simple import render_index_html, render_index_json
+from fastmirror.simple import render_index_html, render_index_json, render_local_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from fastmirror.settings import PageSettings
     from fastmirror.state import State
     from fastmirror.storage import Storage
 
 _LOG = logging.getLogger(__name__)
 
 
-def write_root_index(state: State, storage: Storage, formats: Iterable[PageFormat], serial: int | None) -> bool:
-    """Write the root index in these formats; whether it was another than the one in place.
+_LOCAL = ("local.json", "local.db.serial")
+
+
+def root_paths(pages: PageSettings) -> tuple[str, ...]:
+    """Paths of all that lists the projects."""
+    return (*map(index_path, pages.formats), *(_LOCAL if pages.local_json else ()))
+
+
+def write_root_index(
+    state: State, storage: Storage, formats: Iterable[PageFormat], serial: int | None, *, local: bool = False
+) -> bool:
+    """Write the root index in these formats; whether it was another than the one in place. `local`: shadowmire's too.
 
     The HTML form is one file with two names. A form whose bytes would be the same is not renamed into place.
     """
     formats = set(formats)
     changed = False
-    retired = list(at_rest(storage, map(index_path, set(PageFormat) - formats)))
+    others = [*map(index_path, set(PageFormat) - formats), *(() if local else _LOCAL)]
+    retired = list(at_rest(storage, others))
     if retired:
         with state.transaction():
             note_removed(state, retired)
@@ -50,10 +66,18 @@ def write_root_index(state: State, storage: Storage, formats: Iterable[PageForma
         changed |= storage.remove(path)
     if PageFormat.JSON in formats:
         body = render_index_json(state.listed(), serial)
-        changed |= _write(state, storage, body, "json", (PageFormat.JSON,))
+        changed |= _write(state, storage, body, "json", (index_path(PageFormat.JSON),))
     if PageFormat.HTML in formats:
         body = render_index_html(name for name, _ in state.listed())
-        changed |= _write(state, storage, body, "html", (PageFormat.HTML, PageFormat.V1_HTML))
+        changed |= _write(state, storage, body, "html", (index_path(PageFormat.HTML), index_path(PageFormat.V1_HTML)))
+    return (local and write_local_json(state, storage, serial)) or changed
+
+
+def write_local_json(state: State, storage: Storage, serial: int | None) -> bool:
+    """Write what shadowmire reads; whether it was another than the one in place."""
+    changed = _write(state, storage, render_local_json(state.listed()), "local", _LOCAL[:1])
+    if serial is not None:
+        changed |= _write(state, storage, iter((f"{serial}\n".encode(),)), "local_serial", _LOCAL[1:])
     return changed
 
 
@@ -139,14 +163,13 @@ def damaged_index(state: State, storage: Storage, formats: Iterable[PageFormat])
     return tuple(damaged)
 
 
-def _write(state: State, storage: Storage, body: Iterator[bytes], kind: str, formats: tuple[PageFormat, ...]) -> bool:
+def _write(state: State, storage: Storage, body: Iterator[bytes], kind: str, paths: tuple[str, ...]) -> bool:
     staged = storage.new_staged_page()
     digest = xxhash.xxh3_128()
     with open(staged, "wb") as stream:
         for chunk in body:
             digest.update(chunk)
             stream.write(chunk)
-    paths = [index_path(page_format) for page_format in formats]
     key = f"index_{kind}"
     if state.get(key) == digest.hexdigest() and all(storage.size(path) == os.stat(staged).st_size for path in paths):
         storage.discard(staged)

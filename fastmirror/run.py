@@ -132,7 +132,8 @@ class Run:
     def _write_index(self) -> None:
         self._show_serial()
         serial = self._serial or self._state.greatest_serial()
-        write_root_index(self._state, self._storage, self._settings.pages.formats, serial)
+        pages = self._settings.pages
+        write_root_index(self._state, self._storage, pages.formats, serial, local=pages.local_json)
 
     def _cut_short(self, work: Callable[[], None]) -> tuple[int, str]:
         """Do it; returns the exit status and the reason if it was cut short in order, else (0, "")."""

@@ -3,8 +3,10 @@
 | URL | below ``web/`` |
 |---|---|
 | /simple/, /simple/<project>/ | the page, in the form that the Accept header prefers; without the last slash: 301 |
+| /simple/<project>/index.v1_json | the page in JSON, whatever the Accept header says |
 | /packages/… | the file; the hashed layout also answers PyPI's path, packages/aa/bb/<60 hex>/<filename> |
 | /json/<project>, /pypi/<project>/json | the project's metadata, where the mirror keeps it |
+| /local.json, /local.db.serial | all projects as shadowmire reads them, where the mirror writes it |
 | /changes/… | what has changed in the list of all projects, for mirrors of this mirror |
 | /last-modified, /status/… | plain files; /status/ itself is the status page |
 | /metrics | nothing: how the mirror stands, for Prometheus; of this server alone |
@@ -120,6 +122,8 @@ def _page(tree: Tree, name: NormalizedName | None, accept: str) -> Found:
 
 
 _PAGE_URL = re.compile(f"/simple(?:/{PROJECT})?(?P<slash>/?)", re.ASCII)
+_JSON_PAGE_URL = re.compile(f"/simple/{PROJECT}/index[.]v1_json", re.ASCII)
+_LOCAL_TYPES = {"/local.json": "application/json", "/local.db.serial": "text/plain; charset=utf-8"}
 _JSON_URL = re.compile(f"/json/{PROJECT}|/pypi/{PROJECT.replace('project', 'pypi_project')}/json", re.ASCII)
 _PYPI_URL = re.compile(f"/{PYPI_PATH}", re.ASCII)
 _STEP_URL = re.compile(f"/{STEP_PATHS}", re.ASCII)
@@ -136,10 +140,15 @@ def resolve(tree: Tree, url_path: str, accept: str) -> Found | Moved | None:
             return Moved(url_path + "/")
         project = match["project"]
         return _page(tree, NormalizedName(project) if project else None, accept)
+    if match := _JSON_PAGE_URL.fullmatch(url_path):
+        path = layout.page_path(tree, NormalizedName(match["project"]), PageFormat.JSON)
+        return Found(((path, _CONTENT_TYPES[PageFormat.JSON]),), PAGE_CACHE, negotiated=False)
     if match := _JSON_URL.fullmatch(url_path):
         name = NormalizedName(match["project"] or match["pypi_project"])
         path = layout.document_paths(tree, name)[0]
         return Found(((path, "application/json"),), PAGE_CACHE, negotiated=False, document_of=name)
+    if url_path in _LOCAL_TYPES:
+        return Found(((url_path[1:], _LOCAL_TYPES[url_path]),), PAGE_CACHE, negotiated=False)
     if url_path == f"/{HEAD_PATH}" or _STEP_URL.fullmatch(url_path):
         cache = HEAD_CACHE if url_path == f"/{HEAD_PATH}" else FILE_CACHE
         return Found(((url_path[1:], "application/json"),), cache, negotiated=False)

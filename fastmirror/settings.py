@@ -68,6 +68,7 @@ class PageSettings:
     release_files: bool  # False: pages alone; they link to `root_uri`
     legacy_json: bool  # keep /json/<project> and /pypi/<project>/json
     digest_name: str  # a digest to state beside sha256, as hashlib names it; "sha256": no other
+    local_json: bool  # list the projects and their serials as shadowmire does, too
     keep_versions: int  # earlier states of each page to keep; 0: none
 
 

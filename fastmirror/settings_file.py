@@ -78,8 +78,8 @@ def _words(text: str) -> frozenset[str]:
 _SUPPORTED = _words("""
     allow-non-https ca-bundle cleanup compare-method core-metadata delete-grace diff-append-epoch diff-file
     digest_name directory download-mirror download-mirror-no-fallback durability file-hosts file-transfers
-    global-timeout hash-index index-transfers json keep-index-versions keep_index_versions layout log-config log-keep
-    log-max-size master max-file-size max-metadata-size max-page-memory max-page-size max-rate max-removals
+    global-timeout hash-index index-transfers json keep-index-versions keep_index_versions layout local-json log-config
+    log-keep log-max-size master max-file-size max-metadata-size max-page-memory max-page-size max-rate max-removals
     max-removed-files max-root-memory max-root-size metrics-file min-free netrc processes proxy public-url
     release-files removed-projects report-file root_uri simple-format staging status-page stop-on-error
     storage-backend storage-filesystem-manage-permissions sweep timeout transport unhashed verifiers with-dependencies
@@ -155,12 +155,17 @@ def _pages(config: ini.Ini, layout: Layout | None, warnings: list[str]) -> PageS
     if not release_files and root_uri is None:
         root_uri = DEFAULT_FILE_HOST
         warnings.append(f"[mirror] release-files = false without root_uri: pages link to {root_uri}")
+    legacy_json = config.read("mirror", "json", ini.boolean, False)
+    local_json = config.read("mirror", "local-json", ini.boolean, False)
+    if local_json and not legacy_json and (entry := config.get("mirror", "local-json")):
+        raise entry.refused("false without json = true, as shadowmire asks for the documents")
     return PageSettings(
         formats=_FORMATS[formats],
         root_uri=root_uri,
         core_metadata=config.read("mirror", "core-metadata", ini.boolean, True),
         release_files=release_files,
-        legacy_json=config.read("mirror", "json", ini.boolean, False),
+        legacy_json=legacy_json,
+        local_json=local_json,
         digest_name=config.read("mirror", "digest_name", ini.optional(_digest_name), None) or "sha256",
         keep_versions=_keep_versions(config, layout),
     )

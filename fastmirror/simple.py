@@ -278,6 +278,16 @@ def index_entry(name: str, serial: int | None) -> str:
     return f'{{"name":"{name}"}}' if serial is None else f'{{"_last-serial":{serial},"name":"{name}"}}'
 
 
+def render_local_json(projects: Iterable[tuple[NormalizedName, int | None]]) -> Iterator[bytes]:
+    """Write the serial of each project that has one as shadowmire does, in chunks."""
+    opening = "{"
+    remaining = ((name, serial) for name, serial in projects if serial is not None)
+    while chunk := [f'"{name}":{serial}' for name, serial in islice(remaining, _CHUNK)]:
+        yield (opening + ",".join(chunk)).encode()
+        opening = ","
+    yield b"}\n" if opening == "," else b"{}\n"
+
+
 def render_index_html(names: Iterable[NormalizedName]) -> Iterator[bytes]:
     """Write the root index in HTML, in chunks, with links relative to it."""
     yield (

@@ -226,6 +226,14 @@ def test_accept_chooses_the_serialisation(server, accept, page_format, content_t
         assert answer.headers["last-modified"]
 
 
+def test_a_page_in_json_has_a_url_of_its_own(server):
+    for name in PROJECTS:
+        answer = server.ask(f"/simple/{name}/index.v1_json", Accept="text/html")
+        assert (answer.status, answer.headers["content-type"]) == (200, JSON)
+        assert answer.body == page_text(name, PageFormat.JSON)
+    assert server.ask(f"/simple/{HTML_ONLY}/index.v1_json").status == 404
+
+
 def test_a_serialisation_that_is_not_kept_gives_way_to_one_that_is(server):
     answer = server.ask(f"/simple/{HTML_ONLY}/", Accept=PIP)
     assert (answer.status, answer.headers["content-type"]) == (200, V1_HTML_TYPE)
@@ -251,7 +259,6 @@ def test_a_page_without_its_slash_is_moved_to_a_path(server, url):
         "/simple/zope.interface/",
         "/simple/zope_interface/",
         "/simple/six/index.html",
-        "/simple/six/index.v1_json",
         "/simple/index.html",
         "/simple/index.v1_json",
         "/simple/s/six/",

@@ -144,7 +144,7 @@ KEYS = [
 ]
 # That are tried elsewhere: of one value alone, or of a branch of their own.
 KEYS_ELSEWHERE = {
-    *("release-files", "storage-backend", "file-hosts", "with-dependencies"),
+    *("release-files", "storage-backend", "file-hosts", "with-dependencies", "local-json"),
     *("max-root-size", "max-page-size", "max-root-memory", "max-page-memory", "max-metadata-size", "max-file-size"),
 }
 
