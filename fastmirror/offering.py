@@ -57,7 +57,9 @@ def serve(
     context: typer.Context,
     *,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")] = 8080,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port to listen on; 0: one that is free.")
+    ] = 8080,
     directory: Directory = None,
     sets: Sets = None,
 ) -> int:
@@ -69,10 +71,12 @@ def serve(
     from fastmirror.serving import Telling
     from fastmirror.serving import serve as serve_until_interrupted
 
-    address = f"[{host}]" if ":" in host else host
-    show(f"pip install --index-url http://{address}:{port}/simple/ PROJECT")
+    def tell(port: int) -> None:
+        address = f"[{host}]" if ":" in host else host
+        show(f"pip install --index-url http://{address}:{port}/simple/ PROJECT")
+
     telling = Telling(lambda: metrics_text(read_status(settings)), partial(published_serial, settings))
-    serve_until_interrupted(settings.storage.directory, tree, host, port, telling)
+    serve_until_interrupted(settings.storage.directory, tree, host, port, tell, telling)
     return 0
 
 

@@ -239,8 +239,18 @@ def _contained_file(web: str, path: str) -> tuple[str, os.stat_result] | None:
     return real, status
 
 
-def serve(directory: str, tree: Tree, host: str, port: int, telling: Telling = NOTHING_TOLD) -> None:
-    """Serve the mirror until SIGINT or SIGTERM. Raises SettingsError if it cannot listen."""
+def serve(
+    directory: str,
+    tree: Tree,
+    host: str,
+    port: int,
+    listening: Callable[[int], None],
+    telling: Telling = NOTHING_TOLD,
+) -> None:
+    """Serve the mirror until SIGINT or SIGTERM. Raises SettingsError if it cannot listen.
+
+    `listening` is told the port when clients may connect: the one asked for, or a free one for 0.
+    """
     import uvicorn
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -252,4 +262,5 @@ def serve(directory: str, tree: Tree, host: str, port: int, telling: Telling = N
         application(directory, tree, telling), log_level="warning", lifespan="off", timeout_graceful_shutdown=5
     )
     with listener:
+        listening(listener.getsockname()[1])
         uvicorn.Server(config).run(sockets=[listener])

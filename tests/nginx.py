@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _DEADLINE_S = 20.0
 _POLL_S = 0.01
+_LISTENING_PORTS = (10_000, 32_000)
 
 
 class Nginx(NamedTuple):
@@ -44,10 +46,11 @@ class Nginx(NamedTuple):
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nothing listens on, nor is given to what connects: those are higher."""
+    while True:
+        port = random.randint(*_LISTENING_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def around(server: str, home: Path) -> str:
@@ -61,7 +64,7 @@ def around(server: str, home: Path) -> str:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def running_nginx(configuration: str, home: Path, port: int, access_log: Path | None = None) -> Iterator[Nginx]:
     """Start nginx as this user with a whole configuration that listens on ``port``; stop it at the end.
 

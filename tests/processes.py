@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import http.client
 import os
+import re
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,15 +118,17 @@ def is_locked(directory: Path) -> bool:
     return False
 
 
-def answer_of(port: int, path: str, server: subprocess.Popen[str]) -> str:
-    """What a server that is just being started answers, as soon as it listens."""
-    while server.poll() is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().read().decode()
-        except ConnectionRefusedError:
-            continue
-        finally:
-            connection.close()
-    raise AssertionError(server.communicate()[1])
+def address_of(server: subprocess.Popen[str]) -> str:
+    """Where a `fastmirror serve` that is just being started listens, as it tells."""
+    assert server.stdout is not None
+    told = re.fullmatch(r"pip install --index-url (http://.+)/simple/ PROJECT\n", server.stdout.readline())
+    if told is None:
+        raise AssertionError(server.communicate()[1])
+    return told[1]
+
+
+def answer_of(server: subprocess.Popen[str], path: str) -> str:
+    """What a `fastmirror serve` that is just being started answers."""
+    with urllib.request.urlopen(f"{address_of(server)}{path}", timeout=_LONGEST_S) as answer:
+        text: str = answer.read().decode()
+        return text

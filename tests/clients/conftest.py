@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +17,7 @@ from packaging.utils import parse_wheel_filename
 from tests.conftest import ROOT, Mirror
 from tests.fakes.index import FakeIndex
 from tests.nginx import free_port, running_nginx
+from tests.processes import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,8 +28,6 @@ NEEDED = ("certifi", "charset-normalizer", "idna", "urllib3")
 LACKING = "idna"
 LAYOUTS = ("flat", "hashed")
 _TIMEOUT_S = 100
-_DEADLINE_S = 20
-_POLL_S = 0.01
 
 
 class Mirrors(NamedTuple):
@@ -174,15 +171,19 @@ def _nginx(directory: Path, home: Path) -> Iterator[_Served]:
 def _serve(directory: Path, home: Path) -> Iterator[_Served]:
     """``fastmirror serve``, telling each request."""
     home.mkdir()
-    port, log = free_port(), home / "stderr"
-    command = _fastmirror("--debug", "serve", "--directory", str(directory), "--port", str(port))
+    log = home / "stderr"
+    command = _fastmirror("--debug", "serve", "--directory", str(directory), "--port", "0")
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            command, env=_own_environment(home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
+            command,
+            env=_own_environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
         )
     try:
-        _wait_until_it_listens(process, port, log)
-        yield _Served(f"http://127.0.0.1:{port}", log, _SERVE_LINE)
+        yield _Served(address_of(process), log, _SERVE_LINE)
     finally:
         process.terminate()
         process.communicate(timeout=_TIMEOUT_S)
@@ -204,21 +205,6 @@ def metadata_of(wheel: Path) -> bytes:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
         return archive.read(name)
-
-
-def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _DEADLINE_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=_DEADLINE_S).close()
-        except ConnectionRefusedError:
-            try:
-                process.wait(_POLL_S)
-            except subprocess.TimeoutExpired:
-                if time.monotonic() < deadline:
-                    continue
-            raise AssertionError(f"serve does not answer: {log.read_text()}") from None
-        return
 
 
 def stored_urls(directory: Path) -> set[str]:

@@ -577,25 +577,20 @@ def test_a_section_may_itself_be_a_link_to_another_disk(tmp_path):
 
 def test_serve_answers_silently_until_it_is_terminated(tmp_path):
     build(tmp_path, HASHED)
-    port = free_port()
     code = (
         "import sys; from fastmirror.layout import Layout, Tree; from fastmirror.serving import serve\n"
-        "serve(sys.argv[1], Tree(Layout.HASHED, False), '127.0.0.1', int(sys.argv[2]))"
+        "serve(sys.argv[1], Tree(Layout.HASHED, False), '127.0.0.1', 0, lambda port: print(port, flush=True))"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path), str(port)],
+        [sys.executable, "-c", code, str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=os.getcwd(),
     )
     try:
-        answer = None
-        while answer is None:
-            assert process.poll() is None, process.communicate()
-            try:
-                answer = Server(port, HASHED, tmp_path).ask("/simple/six/", Accept=UV)
-            except ConnectionRefusedError:
-                continue
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        answer = Server(port, HASHED, tmp_path).ask("/simple/six/", Accept=UV)
         assert answer.body == page_text("six", PageFormat.JSON)
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=30) == (b"", b"")
@@ -608,4 +603,4 @@ def test_serve_says_so_when_the_port_is_taken(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=f"cannot listen on '127.0.0.1', port {port}"):
-            serve(str(tmp_path), FLAT, "127.0.0.1", port)
+            serve(str(tmp_path), FLAT, "127.0.0.1", port, lambda _: None)
