@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.errors import is_storage_failure
@@ -13,7 +14,6 @@ from fastmirror.transport import Reply, Request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastmirror.sources import Source
     from fastmirror.storage import Storage
 
 _PLAIN = ("Accept-Encoding: identity",)
@@ -104,6 +104,31 @@ class BodyFetch:
             self._sink = None
 
 
+class _TimedFetch(BodyFetch):
+    """The same from an address that is chosen when its turn comes, and with a clock that begins then."""
+
+    __slots__ = ("_begun", "_choose")
+
+    def __init__(self, goal: Goal, desk: Desk, choose: Callable[[], str], done: Callable[[Arrival], None]) -> None:
+        super().__init__(goal, desk, done)
+        self._choose = choose
+        self._begun = 0.0
+
+    def _request(self, token: int) -> Request:
+        if not self._begun:
+            self._begun = time.monotonic()
+            self._goal = self._goal._replace(url=self._choose())
+        return super()._request(token)
+
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.monotonic() - self._begun if self._begun else 0.0
+
+    def came(self) -> int:
+        """Bytes that came, without those of an earlier try."""
+        return self._sink.size - self._sink.resumed_at if self._sink is not None else 0
+
+
 class MirroredFetch:
     """One body, asked for at one source after the other until one has it; `done` is called in the loop."""
 
@@ -112,26 +137,40 @@ class MirroredFetch:
         self._desk = desk
         self._sources = sources
         self._done = done
-        self._waiting = sources.of(goal.url)
+        self._source, *self._later = sources.of(goal.url)
         self._reasons: list[str] = []
 
     def start(self) -> None:
         """Ask the next source; what an earlier one brought of a large body is gone on with."""
-        source = self._waiting.pop(0)
+        source = self._source
         refusal = "" if source.mirror else self._sources.refusal(source.url)
         if refusal:
-            self._take(source, Arrival("", "", 0, refusal))
+            self._take(Arrival("", "", 0, refusal))
         else:
-            goal = self._goal._replace(url=source.url)
-            BodyFetch(goal, self._desk, lambda arrival: self._take(source, arrival)).start()
+            fetch = _TimedFetch(self._goal, self._desk, self._choose, lambda arrival: self._measure(fetch, arrival))
+            fetch.start()
 
-    def _take(self, source: Source, arrival: Arrival) -> None:
-        self._sources.note(source, good=bool(arrival.staged), absent=arrival.is_absent, reason=arrival.reason)
+    def _choose(self) -> str:
+        """The address to ask; of the first one it is decided now, by what became known while this waited."""
+        if not self._reasons:
+            first, *later = self._sources.at_once(self._goal.url, self._goal.size)
+            if first.mirror or not self._sources.refusal(first.url):
+                self._source, self._later = first, later
+        return self._source.url
+
+    def _measure(self, fetch: _TimedFetch, arrival: Arrival) -> None:
+        came = fetch.came() if arrival.staged else -1
+        absent, reason = arrival.is_absent, arrival.reason
+        self._sources.note(self._source, came=came, seconds=fetch.seconds(), absent=absent, reason=reason)
+        self._take(arrival)
+
+    def _take(self, arrival: Arrival) -> None:
         if arrival.staged or arrival.storage_failure:
             self._done(arrival)
             return
-        self._reasons.append(f"{place(source)}: {arrival.reason}")
-        if self._waiting:
+        self._reasons.append(f"{place(self._source)}: {arrival.reason}")
+        if self._later:
+            self._source = self._later.pop(0)
             self.start()
         else:
             self._done(arrival._replace(reason="; ".join(self._reasons)))

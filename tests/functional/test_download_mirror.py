@@ -1,4 +1,4 @@
-"""Files from download mirrors: asked first, in order, never trusted more than upstream, and never in its stead."""
+"""Files from download mirrors: asked first, the quickest first, never trusted more than upstream, nor in its stead."""
 
 from __future__ import annotations
 
@@ -76,6 +76,41 @@ def test_mirrors_are_asked_in_their_order_and_upstream_last(
                  for server in (other, second, index)]  # fmt: skip
     assert [set(names) for names in asked] == [{"first", "second", "upstream"}, {"second", "upstream"}, {"upstream"}]
     assert check_tree(mirrored.web, "hashed", index) == []
+
+
+ONE_AT_A_TIME = {"processes": "1", "index-transfers": "1", "file-transfers": "1"}
+SLOW = faults.drip(200, pause_s=0.1)
+
+
+def fill(count: int, *servers: FakeIndex) -> None:
+    for number in range(count):
+        add(f"some-{number}", f"some_{number}-1.0.tar.gz", *servers, content=BIG[number : number + 500])
+
+
+def test_the_quicker_mirror_is_asked_for_most_files_whatever_their_order(
+    mirror: Mirror, index: FakeIndex, other: FakeIndex
+) -> None:
+    with FakeIndex() as second:
+        fill(60, index, other, second)
+        other.fault("*", SLOW)
+        set_ = {"download-mirror": f"{other.url} {second.url}"} | ONE_AT_A_TIME
+        assert mirror.run(set=set_).status == 0
+        assert len(second.requests) > 2 * len(other.requests)
+    assert len(other.requests) > 7  # it was asked now and then, and not only before the other was known
+    assert index.paths("/packages/") == []
+    assert check_tree(mirror.web, "hashed", index) == []
+
+
+def test_a_mirror_that_has_become_slow_is_left_for_the_other(
+    mirror: Mirror, index: FakeIndex, other: FakeIndex
+) -> None:
+    with FakeIndex() as second:
+        fill(80, index, other, second)
+        other.fault("*", SLOW, skip=20)
+        set_ = {"download-mirror": f"{other.url} {second.url}"} | ONE_AT_A_TIME
+        assert mirror.run(set=set_).status == 0
+        assert len(other.requests) - 20 < len(second.requests) / 2
+    assert check_tree(mirror.web, "hashed", index) == []
 
 
 # What a mirror may do wrong -------------------------------------------------------------------------------
