@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.corpus import draw_names, draw_serial
 from benchmarks.report import commit
+from fastmirror.filetree import FileTree
 from fastmirror.layout import Layout, PageFormat, Tree
 from fastmirror.model import Outcome
 from fastmirror.names import NormalizedName
@@ -28,7 +29,6 @@ from fastmirror.packing import pack_files
 from fastmirror.rootindex import write_feed, write_root_index
 from fastmirror.schema import RecordedJob
 from fastmirror.state import State
-from fastmirror.storage import Storage
 from tests.nginx import free_port, running_nginx
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Asked(NamedTuple):
 
 def record(directory: Path, serials: Mapping[str, int], *, publish: bool) -> None:
     """Record projects as published with these serials; with `publish` the root index and its feed follow."""
-    storage = Storage(str(directory), None, durable=False)
+    storage = FileTree(str(directory), None, durable=False)
     with closing(storage):
         storage.prepare()
         with closing(State(f"{storage.own}/state.sqlite")) as state:

@@ -75,12 +75,12 @@ def adopt(
     """
     # What a run of ours left behind that was cut off is hashed before it is trusted, and so not taken over.
     is_ours = state.has_projects() or state.get("clean") is not None
-    if state.get("adopting") is None and (is_ours or not any(_projects(storage.web, tree))):
+    if state.get("adopting") is None and (is_ours or not any(_projects(storage, tree))):
         return None
-    _LOG.warning("taking over the tree in %s: its state is made from its pages", storage.web)
+    _LOG.warning("taking over the tree in %s: its state is made from its pages", storage.shown_as("").rstrip("/"))
     with state.transaction():
         state.put({"adopting": "1"})
-    serials = read_serials(os.path.dirname(storage.web))
+    serials = read_serials(os.path.dirname(storage.own))
     total = Adopted()
     now = time.time()
     for batch in in_stripes(lambda stripe, stripes: _read_stripe(storage, tree, serials, stripe, stripes), processes):
@@ -104,28 +104,26 @@ def adopt(
     return total
 
 
-def _projects(web: str, tree: Tree) -> Iterator[NormalizedName]:
+def _projects(storage: Storage, tree: Tree) -> Iterator[NormalizedName]:
     """The projects that have pages; names that are not normalised are another program's leftovers."""
-    root = os.path.join(web, "simple")
-    for directory in _directories(root) if tree.hash_index or tree.layout is Layout.HASHED else (root,):
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if tree.layout is Layout.HASHED:
-                    raw = entry.name.rpartition(".")[0] if entry.name.endswith((".v1_json", ".html")) else ""
-                    if entry.name.endswith(".html") and os.path.exists(f"{directory}/{raw}.v1_json"):
-                        continue
-                else:
-                    raw = entry.name if entry.is_dir() else ""
-                try:
-                    if normalize(raw) == raw:
-                        yield NormalizedName(raw)
-                except InvalidName:
-                    continue
+    for raw in _raw_names(storage, tree):
+        try:
+            if normalize(raw) == raw:
+                yield NormalizedName(raw)
+        except InvalidName:
+            continue
 
 
-def _directories(root: str) -> Iterator[str]:
-    with os.scandir(root) as entries:
-        yield from sorted(entry.path for entry in entries if entry.is_dir())
+def _raw_names(storage: Storage, tree: Tree) -> Iterator[str]:
+    if tree.layout is Layout.HASHED:
+        for bucket in sorted(storage.directories("simple")):
+            names = storage.names(f"simple/{bucket}")
+            yield from dict.fromkeys(name.rpartition(".")[0] for name in names if name.endswith((".v1_json", ".html")))
+    elif tree.hash_index:
+        for initial in sorted(storage.directories("simple")):
+            yield from storage.directories(f"simple/{initial}")
+    else:
+        yield from storage.directories("simple")
 
 
 def _read_stripe(
@@ -133,7 +131,7 @@ def _read_stripe(
 ) -> Iterator[list[Outcome | str]]:
     """In a process of its own: the rows of one part of the projects; the name where a page cannot be used."""
     batch: list[Outcome | str] = []
-    for place, name in enumerate(_projects(storage.web, tree)):
+    for place, name in enumerate(_projects(storage, tree)):
         if place % stripes != stripe:
             continue
         try:
@@ -196,8 +194,8 @@ def stored_files(storage: Storage, page: Page) -> Iterator[StoredFile]:
         if not path.startswith("packages/") or ".." in path.split("/") or file.algorithm != "sha256":
             continue
         facts = storage.facts(path)
-        if facts is None or file.size not in (None, facts.st_size):
+        if facts is None or file.size not in (None, facts.size):
             continue
         beside = metadata_path(path)
         has_metadata = bool(file.metadata) and beside is not None and storage.size(beside) is not None
-        yield StoredFile(path, facts.st_size, file.digest, facts.st_mtime, file.metadata if has_metadata else None)
+        yield StoredFile(path, facts.size, file.digest, facts.mtime_ns / 1e9, file.metadata if has_metadata else None)

@@ -117,7 +117,7 @@ def write_diff(state: State, storage: Storage, settings: RunSettings, started: f
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         for removed, name in ((0, path), (1, f"{path}.deleted")):
-            _put(name, (f"{storage.web}/{noted}" for noted in _noted(state, removed)))
+            _put(name, map(storage.shown_as, _noted(state, removed)))
         _flush_directory(os.path.dirname(path))
     except OSError as error:
         raise StorageError(f"diff-file: {error}") from error

@@ -74,29 +74,29 @@ def check_pages(
     if not known.page_digest or known.settings_digest != settings_digest:
         return ()
     damage: list[Damage] = []
-    bodies: list[bytes] = []
+    marks: list[bytes] = []
     forms = [form for form in (PageFormat.JSON, PageFormat.HTML) if form in context.settings.pages.formats]
     finals = [page_paths(context.tree, name, form) for form in forms]
     documents = document_paths(context.tree, name) if context.settings.pages.legacy_json else ()
     if any(storage.size(path) is not None for path in documents):
         finals.append(documents)
     for paths in finals:
-        body: bytes | None = None
+        mark: bytes | None = None
         for path in paths:
             try:
-                found = storage.read(path)
+                found = storage.mark_at(path)
             except OSError:
                 damage.append(Damage(path, "unreadable", 0))
                 continue
             if found is None:
                 damage.append(Damage(path, "missing", 0))
-            elif body is None:
-                body = found
-            elif found != body:
+            elif mark is None:
+                mark = found
+            elif found != mark:
                 damage.append(Damage(path, "corrupt", 0))
-        bodies.append(body or b"")
+        marks.append(mark or b"")
     keep = context.settings.pages.keep_versions
-    if not damage and content_digest(bodies, b"", keep) != known.page_digest:
+    if not damage and content_digest(marks, b"", keep) != known.page_digest:
         damage = [Damage(path, "corrupt", 0) for paths in finals for path in paths[:1]]
     return tuple(damage)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING, Literal
 
 from fastmirror.descriptors import stamp_ns
@@ -22,18 +21,17 @@ def holds(storage: Storage, method: Method, path: str, sha256: str, size: int | 
     By `stat`, a stated size and modification time (seconds since the epoch) suffice; where they do not agree
     the file is hashed, and given the time if it is the right one.
     """
-    full = f"{storage.web}/{path}"
     stamp = stamp_ns(mtime)
     if method == "stat" and size is not None and stamp > 0:
         status = storage.facts(path)
         if status is None:
             return False
-        if status.st_size == size and abs(status.st_mtime_ns - stamp) <= _TOLERANCE_NS:
+        if status.size == size and abs(status.mtime_ns - stamp) <= _TOLERANCE_NS:
             return True
     at_rest = storage.digest(path)
     if at_rest is None or at_rest.sha256 != sha256 or size not in (None, at_rest.size):
         return False
     if method == "stat" and stamp > 0:
         with contextlib.suppress(OSError):  # another's file: it is hashed the next time too
-            os.utime(full, ns=(stamp, stamp))
+            storage.stamp(path, stamp)
     return True

@@ -9,6 +9,7 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.backend import open_storage
 from fastmirror.errors import MirrorError, MirrorLocked, PageError, SettingsError
 from fastmirror.inquiry import read_status
 from fastmirror.lanes import failure_reason
@@ -16,7 +17,6 @@ from fastmirror.lock import hold_lock
 from fastmirror.masking import clean
 from fastmirror.names import NormalizedName
 from fastmirror.simple import ACCEPT_ANY, parse_html_page, parse_json_page
-from fastmirror.storage import Storage
 from fastmirror.transport import Request
 from fastmirror.transport.session import Session
 from fastmirror.tree import state_path
@@ -124,7 +124,7 @@ def _file_system(settings: Settings) -> Iterator[Finding]:
                 yield Finding(what, "yes")
     with suppress(FileNotFoundError):
         try:
-            Storage.of(settings.storage).open_desk()
+            open_storage(settings.storage).open_desk()
         except SettingsError as error:
             yield Finding("staging", str(error), False, "see there")
 

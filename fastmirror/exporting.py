@@ -169,7 +169,7 @@ class _Export:
             full = self._storage.final(item.path)
             if not item.sha256 and os.path.islink(full):
                 return Entry(item.path, link=target_beside(full))
-            stream = open(self._storage.contained(item.path), "rb", buffering=0)  # noqa: SIM115 - closed below
+            stream = open(self._storage.open_file(item.path), "rb", buffering=0)  # noqa: SIM115 - closed below
         except (FileNotFoundError, NotADirectoryError):
             if item.sha256:
                 raise MirrorError(f"missing, though the state names it (hint: verify): {item.path}") from None

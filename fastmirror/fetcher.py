@@ -13,7 +13,7 @@ from fastmirror.layout import METADATA_SUFFIX, metadata_path
 from fastmirror.model import Brought, StoredFile, Want
 from fastmirror.sink import BUFFER_BYTES, FileSink, Goal
 from fastmirror.sources import Sources
-from fastmirror.web import Digest
+from fastmirror.storage import Digest
 from fastmirror.wheel import core_metadata
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ class Placement(NamedTuple):
 def place_file(storage: Storage, arrival: Arrival, paths: tuple[str, ...], *, repair: bool) -> Placement:
     """Give a staged file the first of these names that is free, or that holds the same bytes already."""
     if repair:
-        storage.place(arrival.staged, paths[0], replace=True)
+        storage.place(arrival.staged, paths[0], replace=True, sha256=arrival.sha256)
         return Placement(paths[0], shared=False)
     for path in paths:
-        if storage.place(arrival.staged, path):
+        if storage.place(arrival.staged, path, sha256=arrival.sha256):
             return Placement(path, shared=False)
         if storage.size(path) == arrival.size and storage.digest(path) == Digest(arrival.sha256, arrival.size):
             storage.discard(arrival.staged)

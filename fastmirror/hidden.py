@@ -21,12 +21,7 @@ def hide(storage: Storage, path: str) -> bool:
     """Move a file out of ``web/``; False if it is neither there nor hidden already."""
     kept = storage.hidden(path)
     os.makedirs(os.path.dirname(kept), exist_ok=True)
-    try:
-        os.replace(storage.contained(path), kept)
-    except (FileNotFoundError, NotADirectoryError):
-        return os.path.exists(kept)
-    storage.prune(path)
-    return True
+    return storage.take_out(path, kept) or os.path.exists(kept)
 
 
 def reveal(storage: Storage, paths: Iterable[str]) -> None:

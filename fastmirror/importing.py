@@ -37,8 +37,8 @@ from fastmirror.planner import in_chunks
 from fastmirror.rootindex import write_feed, write_local_json
 from fastmirror.run import Parts, open_parts
 from fastmirror.schema import RecordedJob
+from fastmirror.storage import Digest
 from fastmirror.unowned import owner
-from fastmirror.web import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

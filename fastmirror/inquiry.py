@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fastmirror.backend import open_storage
 from fastmirror.closure import Closure
 from fastmirror.discovery import Discovery
 from fastmirror.errors import MirrorError, SettingsError
@@ -23,7 +24,6 @@ from fastmirror.removal import is_held_back
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
 from fastmirror.state import State
-from fastmirror.storage import Storage
 from fastmirror.summary import FAILURES_TOLD, Failure, Gap
 from fastmirror.transport.session import Session
 from fastmirror.tree import settle_tree, state_path
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fastmirror.mirror import RunOptions
     from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
+    from fastmirror.storage import Storage
 
 LARGEST_TOLD = 10
 
@@ -105,7 +106,7 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
     """Say what a run would do; nothing is written, and only pages are fetched, and those only `with_files`."""
     settings = replace(settings, upstream=with_netrc(settings.upstream))
     state = _open_state(settings)
-    storage = Storage.of(settings.storage)
+    storage = open_storage(settings.storage)
     session = Session(settings.upstream)
     try:
         tree = settle_tree(settings, state, storage)
@@ -189,7 +190,7 @@ def _cost(
 def read_status(settings: Settings) -> MirrorStatus:
     """Say how complete and how fresh the mirror is."""
     state = _open_state(settings)
-    storage = Storage.of(settings.storage)
+    storage = open_storage(settings.storage)
     tree = settle_tree(settings, state, storage)
     directory = settings.storage.directory
     if state is None:
@@ -238,7 +239,7 @@ def open_tree(settings: Settings) -> Tree:
     """The tree of an existing mirror."""
     state = _open_state(settings)
     try:
-        storage = Storage.of(settings.storage)
+        storage = open_storage(settings.storage)
         return settle_tree(settings, state, storage)
     finally:
         if state is not None:

@@ -14,7 +14,6 @@ from fastmirror.names import NormalizedName, normalize
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastmirror.storage import Storage
 
 _PAGE = re.compile(r"index\.(?:html|v1_html|v1_json)|versions/index_[^/]+\.(?:html|v1_html|v1_json)")
 
@@ -22,8 +21,8 @@ _PAGE = re.compile(r"index\.(?:html|v1_html|v1_json)|versions/index_[^/]+\.(?:ht
 class LegacyNames:
     """The directories under ``web/simple`` whose names are not normalised, by project."""
 
-    def __init__(self, storage: Storage, tree: Tree) -> None:
-        self._web = storage.web
+    def __init__(self, web: str, tree: Tree) -> None:
+        self._web = web
         self._tree = tree
         self._found: dict[NormalizedName, list[str]] | None = None
 

@@ -106,7 +106,7 @@ def _core_metadata(storage: Storage, file: _Installable, limit: int) -> bytes | 
         return storage.read(at_rest.path + METADATA_SUFFIX)
     if not file.is_wheel:
         return None
-    descriptor = os.open(storage.contained(at_rest.path), os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = storage.open_file(at_rest.path)
     try:
         return core_metadata(descriptor, at_rest.size, limit)
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
@@ -77,7 +76,7 @@ def stage_pages(
         bodies[PageFormat.JSON] = simple.render_json(page, page.name, page.serial, entries)
     if PageFormat.HTML in formats:
         bodies[PageFormat.HTML] = simple.render_html(page, page.name, page.serial, entries)
-    digest = content_digest(bodies.values(), document, keep)
+    digest = content_digest(map(storage.mark, bodies.values()), storage.mark(document) if document else b"", keep)
     if trusted and known is not None and digest == known.page_digest:
         return Staged((), digest)
     may_stand = known is not None or not (context.clean or context.fresh)
@@ -89,31 +88,26 @@ def stage_pages(
     else:
         for page_format, body in bodies.items():
             finals = page_paths(context.tree, page.name, page_format)
-            if not (may_stand and all(_stands(storage, path, body) for path in finals)):
+            if not (may_stand and all(storage.stands(path, body) for path in finals)):
                 staged.append(_staged(storage, body, finals))
     if document:
         finals = document_paths(context.tree, page.name)
-        if not (may_stand and all(_stands(storage, path, document) for path in finals)):
+        if not (may_stand and all(storage.stands(path, document) for path in finals)):
             staged.append(_staged(storage, document, finals))
     return Staged(tuple(staged), digest, tuple(superseded))
 
 
-def content_digest(bodies: Iterable[bytes], document: bytes, keep: int) -> str:
-    """Digest of what is published of a project: its pages, its document, and how many states of them are kept."""
-    content = [*bodies]
+def content_digest(marks: Iterable[bytes], document: bytes, keep: int) -> str:
+    """Digest of what is published of a project: its pages, its document, and how many states of them are kept.
+
+    Pages and document are given by their marks in the storage.
+    """
+    content = [*marks]
     if document:
         content.append(document)
     if keep:
         content.append(b"%d versions" % keep)
     return xxhash.xxh3_128_hexdigest(b"\0".join(content))
-
-
-def _stands(storage: Storage, path: str, body: bytes) -> bool:
-    """Whether this is what the file below ``web/`` holds; not what a link there leads to."""
-    try:
-        return storage.read(path) == body and not os.path.islink(f"{storage.web}/{path}")
-    except OSError:  # it cannot be read, but perhaps be replaced
-        return False
 
 
 def _staged(storage: Storage, body: bytes, finals: tuple[str, ...]) -> StagedPage:

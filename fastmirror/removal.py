@@ -194,8 +194,7 @@ def retract(
             note_removed(state, at_rest(storage, pages))
         for project in some:
             _LOG.info("%s: %s, removed", project.name, project.reason)
-        for path in pages:
-            storage.remove(path)
+        storage.remove_all(pages)
         storage.flush()
         with state.transaction():
             for project in some:
@@ -245,7 +244,7 @@ def unlink_unnamed(due: Sequence[tuple[str, str]], state: State, storage: Storag
     unnamed = paths - _named(state, due)
     with state.transaction():
         note_removed(state, at_rest(storage, unnamed))
-    unlinked = [path for path in sorted(unnamed) if storage.remove(path)]
+    unlinked = storage.remove_all(sorted(unnamed))
     for path in unlinked:
         _LOG.info("%s: unlinked", path)
     if unlinked:
@@ -265,7 +264,7 @@ def free_disputed(disputed: set[str], state: State, storage: Storage) -> set[str
     unnamed = disputed - state.named(disputed)
     with state.transaction():
         note_removed(state, at_rest(storage, unnamed))
-    freed = {path for path in unnamed if storage.remove(path)}
+    freed = set(storage.remove_all(unnamed))
     with state.transaction():
         state.spare(freed)  # what comes to stand there is not what was doomed
     return freed

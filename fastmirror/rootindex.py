@@ -125,8 +125,7 @@ def _go_on_with_feed(state: State, storage: Storage, formats: Iterable[PageForma
     storage.flush()
     for where, path in staged:  # the head last
         storage.put_fact(where, path)
-    for path in retired:
-        storage.remove(path)
+    storage.remove_all(retired)
     with state.transaction():
         state.change("delete from moved", [()])
         state.change("delete from feed", [()])
@@ -134,17 +133,12 @@ def _go_on_with_feed(state: State, storage: Storage, formats: Iterable[PageForma
 
 
 def _index_beginning(storage: Storage) -> bytes:
-    with open(storage.contained(index_path(PageFormat.JSON)), "rb") as stream:
-        return beginning_of(stream.read(BEGINNING_BYTES))
+    return beginning_of(storage.read(index_path(PageFormat.JSON), BEGINNING_BYTES) or b"")
 
 
 def _feed_paths(storage: Storage) -> list[str]:
     """What there is of a feed."""
-    try:
-        with os.scandir(f"{storage.web}/changes") as entries:
-            paths = [f"changes/{entry.name}" for entry in entries]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    paths = [f"changes/{name}" for name in storage.names("changes")]
     return [path for path in paths if path == HEAD_PATH or re.fullmatch(STEP_PATHS, path)]
 
 

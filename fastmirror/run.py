@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from fastmirror.adoption import open_state
+from fastmirror.backend import open_storage
 from fastmirror.changes import next_export
 from fastmirror.errors import Interrupted, StorageError, is_storage_failure
 from fastmirror.execution import Execution
+from fastmirror.filetree import FileTree
 from fastmirror.hidden import holds_hidden
 from fastmirror.lastserial import show_serial
 from fastmirror.pages import Context
@@ -21,7 +23,6 @@ from fastmirror.settings import Settings, fingerprint
 from fastmirror.shadowmire import move_below_web
 from fastmirror.simple import RENDERER_VERSION
 from fastmirror.state import State
-from fastmirror.storage import Storage
 from fastmirror.tree import settle_tree, state_path
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fastmirror.layout import Tree
     from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
+    from fastmirror.storage import Storage
     from fastmirror.summary import Counts
     from fastmirror.upstream import Dialect
 
@@ -50,10 +52,11 @@ class Parts(NamedTuple):
 def open_parts(settings: Settings, lock: int, *, writes: bool = True) -> Parts:
     """Open a mirror whose lock is held; without `writes` nothing is made or swept."""
     directory = settings.storage.directory
-    storage = Storage.of(settings.storage)
+    storage = open_storage(settings.storage)
     if writes:
         storage.prepare()
-        move_below_web(directory, storage.web)
+        if isinstance(storage, FileTree):
+            move_below_web(directory, storage.web)
         storage.open_desk()
     path = state_path(directory)
     state = open_state(path) if writes else State(path, read_only=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fastmirror.errors import SettingsError
 from fastmirror.layout import Layout, Tree
-from fastmirror.storage import OWN_DIRECTORY
+from fastmirror.staging import OWN_DIRECTORY
 
 if TYPE_CHECKING:
     from fastmirror.settings import Settings
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from fastmirror.storage import Storage
 
 _BUCKET = re.compile(r"[0-9a-f]{2}")
-_LOOKED_AT = 2000  # entries of web/simple
+_LOOKED_AT = 2000  # directories in web/simple
 
 
 def state_path(directory: str) -> str:
@@ -32,7 +34,7 @@ def settle_tree(settings: Settings, state: State | None, storage: Storage) -> Tr
     """
     chosen = settings.storage.layout
     recorded = state.get("layout") if state is not None else None
-    found = Layout(recorded) if recorded else existing_layout(storage.web)
+    found = Layout(recorded) if recorded else existing_layout(storage)
     if chosen is not None and found is not None and chosen is not found:
         raise SettingsError(
             f"[mirror] layout = {chosen}: this mirror's tree is {found}"
@@ -49,18 +51,12 @@ def settle_tree(settings: Settings, state: State | None, storage: Storage) -> Tr
     return Tree(layout, hash_index)
 
 
-def existing_layout(web: str) -> Layout | None:
+def existing_layout(storage: Storage) -> Layout | None:
     """The layout of a tree that no state speaks of; None if there are no pages."""
-    try:
-        entries = os.scandir(os.path.join(web, "simple"))
-    except FileNotFoundError:
-        return None
-    with entries:
-        for entry, _ in zip(entries, range(_LOOKED_AT), strict=False):
-            if not entry.is_dir():
-                continue
-            names = [inner.name for inner in os.scandir(entry.path)]
-            if _BUCKET.fullmatch(entry.name) and any(name.endswith((".html", ".v1_json")) for name in names):
+    with suppress(FileNotFoundError):
+        for directory in islice(storage.directories("simple"), _LOOKED_AT):
+            names = storage.names(f"simple/{directory}")
+            if _BUCKET.fullmatch(directory) and any(name.endswith((".html", ".v1_json")) for name in names):
                 pages = [name for name in names if name.startswith("index.")]
                 if not pages:
                     return Layout.HASHED

@@ -6,6 +6,7 @@ import logging
 import os
 from array import array
 from collections import defaultdict
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
@@ -14,10 +15,9 @@ from fastmirror.errors import InvalidName, StorageError
 from fastmirror.layout import Layout, PageFormat
 from fastmirror.names import normalize
 from fastmirror.packing import paths_of, unpack_files
-from fastmirror.web import target_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from fastmirror.layout import Tree
     from fastmirror.names import NormalizedName
@@ -52,17 +52,12 @@ def find_unowned(state: State, storage: Storage, tree: Tree, spared_since: float
     owned, torn = _owned(state, spared_since)
     held = {name for name, _ in state.every_serial()}
     links: list[tuple[str, int]] = []
-    pages = [(path, size) for path, size in _pages(storage.web, links) if not _is_held(owner(path, tree), held)]
+    pages = [(path, size) for path, size in _pages(storage, links) if not _is_held(owner(path, tree), held)]
     files: list[tuple[str, int]] = []
     if not torn:
-        by_part: dict[str, list[os.DirEntry[str]]] = defaultdict(list)
-        for entry in _entries(f"{storage.web}/packages"):
-            by_part[entry.name[:2]].append(entry)
-        for part in sorted(by_part):
+        for part, found in groupby(storage.walk("packages", links), key=lambda file: _part(file[0])):
             known = set(owned.get(part, ()))
-            for path, size in _walk("packages", by_part[part], links):
-                if xxhash.xxh3_64_intdigest(os.fsencode(path)) not in known:
-                    files.append((path, size))
+            files += [file for file in found if xxhash.xxh3_64_intdigest(os.fsencode(file[0])) not in known]
     return Unowned(links, pages, files, torn)
 
 
@@ -71,7 +66,7 @@ def _owned(state: State, spared_since: float) -> tuple[dict[str, array[int]], in
     torn = 0
 
     def own(path: str) -> None:
-        owned[path[len(_PACKAGES) : len(_PACKAGES) + 2]].append(xxhash.xxh3_64_intdigest(os.fsencode(path)))
+        owned[_part(path)].append(xxhash.xxh3_64_intdigest(os.fsencode(path)))
 
     for name, packed in state.every_files():
         try:
@@ -87,9 +82,13 @@ def _owned(state: State, spared_since: float) -> tuple[dict[str, array[int]], in
     return owned, torn
 
 
-def _pages(web: str, links: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+def _part(path: str) -> str:
+    return path[len(_PACKAGES) : len(_PACKAGES) + 2]
+
+
+def _pages(storage: Storage, links: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:
     for part in ("simple", "json", "pypi"):
-        for path, size in _walk(part, _entries(f"{web}/{part}"), links):
+        for path, size in storage.walk(part, links):
             if part == "json" or path.count("/") > 1:
                 yield path, size
 
@@ -115,26 +114,3 @@ def _is_held(owner: str, held: set[NormalizedName]) -> bool:
         return not owner or normalize(owner) in held
     except InvalidName:
         return True
-
-
-def _walk(path: str, entries: Iterable[os.DirEntry[str]], links: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-    """Files in and below a directory below web/, with their sizes; `links` takes those to elsewhere."""
-    for entry in entries:
-        below = f"{path}/{entry.name}"
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(below, _entries(entry.path), links)
-        elif entry.is_file(follow_symlinks=False):
-            yield below, entry.stat(follow_symlinks=False).st_size
-        elif entry.is_symlink() and not target_beside(entry.path):
-            links.append((below, entry.stat(follow_symlinks=False).st_size))
-
-
-def _entries(directory: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(directory) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        _LOG.warning("%s cannot be read, and is left alone: %s", directory, error)
-        return []

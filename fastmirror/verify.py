@@ -198,10 +198,9 @@ class _Verification(Run):
     def _remove(self, paths: list[tuple[str, int]]) -> None:
         with self._state.transaction():
             note_removed(self._state, (path for path, _ in paths))
-        for path, _ in paths:
-            if self._storage.remove(path):
-                _LOG.info("%s: no project owns it, removed", path)
-                self._removed += 1
+        for path in self._storage.remove_all(path for path, _ in paths):
+            _LOG.info("%s: no project owns it, removed", path)
+            self._removed += 1
 
     def _wind_up(self) -> None:
         """What is mended is in the root index and durable, and the rows are as good as they were."""

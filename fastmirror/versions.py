@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastmirror.descriptors import names_in
 from fastmirror.layout import PageFormat, Tree, page_path, versions_path
 from fastmirror.model import StagedPage
 
@@ -48,8 +47,8 @@ def stage_state(
 
 def state_shown(storage: Storage, path: str) -> str | None:
     """The state that a page below ``web/`` is a link to; None if it is no link of ours, or leads nowhere."""
-    full = f"{storage.web}/{path}"
     try:
+        full = storage.final(path)
         target = os.readlink(full)
         os.stat(full)
     except OSError:
@@ -62,13 +61,13 @@ def state_shown(storage: Storage, path: str) -> str | None:
 def state_paths(storage: Storage, tree: Tree, name: NormalizedName) -> list[str]:
     """Paths below ``web/`` of every state that is kept, the oldest first: by their time, not by their serial."""
     directory = versions_path(tree, name)
-    return [f"{directory}/{match[0]}" for match in _by_age(names_in(f"{storage.web}/{directory}"))]
+    return [f"{directory}/{match[0]}" for match in _by_age(storage.names(directory))]
 
 
 def outdated(storage: Storage, tree: Tree, name: NormalizedName, keep: int, shown: str) -> list[str]:
     """Paths below ``web/`` of the states to remove, so that with the one to be shown `keep` are left."""
     directory = versions_path(tree, name)
-    older = [match for match in _by_age(names_in(f"{storage.web}/{directory}")) if match[1] != shown]
+    older = [match for match in _by_age(storage.names(directory)) if match[1] != shown]
     states = list(dict.fromkeys(match[1] for match in older))
     removed = set(states[: max(len(states) - (keep - 1), 0)])
     return [f"{directory}/{match[0]}" for match in older if match[1] in removed]

@@ -12,10 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastmirror import logs
+from fastmirror.backend import open_storage
 from fastmirror.bodies import Desk
 from fastmirror.channel import Channel
 from fastmirror.checking import check_files
 from fastmirror.fetcher import Fetcher
+from fastmirror.filetree import FileTree
 from fastmirror.filters import Filters
 from fastmirror.lanes import Lanes
 from fastmirror.legacy_names import LegacyNames
@@ -38,7 +40,6 @@ from fastmirror.model import (
 from fastmirror.project import ProjectTask
 from fastmirror.reading import Bench, LegacyApi
 from fastmirror.sink import SideThread
-from fastmirror.storage import Storage
 
 if TYPE_CHECKING:
     import socket
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from fastmirror.pages import Context
     from fastmirror.settings import Settings
+    from fastmirror.storage import Storage
     from fastmirror.transport import Transport
 
 _LOG = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ class Workshop:
 
     def __init__(self, context: Context) -> None:
         settings = context.settings
-        storage = Storage.of(settings.storage)
+        storage = open_storage(settings.storage)
         if not context.plan_only:
             storage.open_desk()
         self.transport = open_transport(settings)
@@ -97,7 +99,7 @@ class Workshop:
             ),
             LegacyApi(),
             Filters(settings.filters, context.moment),
-            LegacyNames(storage, context.tree) if settings.storage.clean_legacy_names else None,
+            _legacy_names(context, storage),
         )
         self._queue: deque[Job] = deque()
         self._answers: list[Answer] = []
@@ -158,6 +160,13 @@ class Workshop:
             self._answers.append(answer._replace(held=answer.held._replace(begun=begun)))
         else:
             self._answers.append(answer._replace(seconds=time.monotonic() - begun))
+
+
+def _legacy_names(context: Context, storage: Storage) -> LegacyNames | None:
+    """What old mirrors left in directories, where it is to be cleaned up."""
+    if not context.settings.storage.clean_legacy_names or not isinstance(storage, FileTree):
+        return None
+    return LegacyNames(storage.web, context.tree)
 
 
 class _FilesTask:

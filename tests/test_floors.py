@@ -26,8 +26,8 @@ _STOREYS = (
     "transport.curl transport.session",
     "s3 objects",
     "channel",
-    "packing schema state descriptors web storage hidden comparison versions legacy_names lock",
-    "lastserial nginx_text nginx serving upstream",
+    "packing schema state descriptors staging storage web filetree backend",
+    "hidden comparison versions legacy_names lock lastserial nginx_text nginx serving upstream",
     "patience lanes sink sources bodies wheel fetcher pages gathering reading checking needs project",
     "worker docket processes pool",
     "history tree shadowmire adoption changes publisher rootindex sweep closure wanted following discovery",
@@ -60,7 +60,7 @@ DOORS = {
     "uvicorn": {"serving"},
     "orjson": {"simple", "feed", "packing", "history", "upstream", "reports", "bundle", "events"},
     "configparser": {"ini", "settings"},
-    "ctypes": {"storage"},
+    "ctypes": {"filetree"},
     "pickle": {"channel"},
 }
 

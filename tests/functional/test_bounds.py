@@ -12,13 +12,13 @@ import pytest
 from fastmirror.closure import Closure
 from fastmirror.discovery import Discovery
 from fastmirror.errors import SettingsError
+from fastmirror.filetree import FileTree
 from fastmirror.filters import Filters
 from fastmirror.layout import Layout, Tree
 from fastmirror.model import ProjectJob
 from fastmirror.names import NormalizedName
 from fastmirror.pages import Context
 from fastmirror.settings_file import parse_settings
-from fastmirror.storage import Storage
 from fastmirror.transport.session import Session
 from fastmirror.upstream import Dialect
 from fastmirror.worker import run_inline
@@ -216,7 +216,7 @@ def test_an_http_file_of_an_https_index_is_not_asked_for_unless_a_mirror_has_it(
     overrides = {"directory": str(tmp_path), "master": index.url, "transport": transport, "min-free": "0"}
     settings = parse_settings(None, overrides=overrides | ({mirrors: index.url} if mirrors else {}))
     strict = replace(settings, upstream=replace(settings.upstream, allow_non_https=False))
-    storage = Storage(str(tmp_path), None, durable=False)
+    storage = FileTree(str(tmp_path), None, durable=False)
     storage.prepare()
     tree = Tree(Layout.HASHED, hash_index=False)
     context = Context(strict, Dialect.JSON, tree, "s", clean=True, debug=False, plan_only=False)

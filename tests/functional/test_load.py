@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastmirror.filetree import FileTree
 from fastmirror.layout import Layout, Tree
 from fastmirror.model import ProjectJob
 from fastmirror.names import NormalizedName
 from fastmirror.pages import Context
 from fastmirror.settings_file import parse_settings
-from fastmirror.storage import Storage
 from fastmirror.upstream import Dialect
 from fastmirror.worker import run_inline
 from tests.fakes import faults
@@ -144,7 +144,7 @@ def test_files_of_a_host_that_was_given_up_are_left_out_without_being_asked_for(
     index.fault("/packages/*", faults.status(503))
     overrides = {"directory": str(tmp_path), "master": index.url, "allow-non-https": "true", "file-transfers": "10"}
     settings = parse_settings(None, overrides=overrides | {"min-free": "0"})
-    Storage.of(settings.storage).prepare()
+    FileTree.of(settings.storage).prepare()
     tree = Tree(Layout.HASHED, hash_index=False)
     context = Context(settings, Dialect.JSON, tree, "s", clean=True, debug=False, plan_only=False)
     jobs = [ProjectJob(NormalizedName(name), None, None, wanted=False, force=False) for name in names]

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastmirror.changes import note_removed, note_written, write_diff
+from fastmirror.filetree import FileTree
 from fastmirror.model import Outcome, StagedPage
 from fastmirror.names import NormalizedName
 from fastmirror.publisher import Done, Publisher
 from fastmirror.schema import Notes, RecordedJob
 from fastmirror.settings import RunSettings
 from fastmirror.state import State
-from fastmirror.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-class WatchedStorage(Storage):
+class WatchedStorage(FileTree):
     """A storage that keeps what another reader of the state saw noted when a page was renamed."""
 
     noted: list[tuple[str, int]]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fastmirror.errors import PageError
 from fastmirror.feed import HEAD_PATH, beginning_of, offers_feed, read_head, rebuilt, render_step
+from fastmirror.filetree import FileTree
 from fastmirror.following import facts_of_whole, follow
 from fastmirror.layout import PageFormat, index_path
 from fastmirror.model import Outcome
@@ -25,7 +26,6 @@ from fastmirror.schema import Notes, RecordedJob
 from fastmirror.settings_file import parse_settings
 from fastmirror.simple import render_index_json
 from fastmirror.state import State
-from fastmirror.storage import Storage
 from fastmirror.transport import Reply
 from fastmirror.transport.session import Session
 from tests.fakes import faults
@@ -45,7 +45,7 @@ class Published:
     """A mirror's state and root index, without pages."""
 
     def __init__(self, directory: Path) -> None:
-        self.storage = Storage(str(directory), None, durable=False)
+        self.storage = FileTree(str(directory), None, durable=False)
         self.storage.prepare()
         self.state = State(f"{self.storage.own}/state.sqlite")
 

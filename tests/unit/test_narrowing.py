@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fastmirror.filetree import FileTree
 from fastmirror.filters import Filters, FilterSettings, Listing
 from fastmirror.layout import Layout, Tree
 from fastmirror.model import Demand, Known, Outcome, ProjectJob, Share
@@ -16,7 +17,6 @@ from fastmirror.pages import Context
 from fastmirror.schema import RecordedJob
 from fastmirror.settings_file import parse_settings
 from fastmirror.state import State
-from fastmirror.storage import Storage
 from fastmirror.upstream import Dialect
 from fastmirror.worker import Assembly, Workshop
 from tests.fakes import faults
@@ -66,7 +66,7 @@ class Bench:
 
     def __init__(self, directory: Path, index: FakeIndex) -> None:
         overrides = {"directory": str(directory), "master": index.url, "allow-non-https": "true", "timeout": "5"}
-        storage = Storage(str(directory), None, durable=False)
+        storage = FileTree(str(directory), None, durable=False)
         storage.prepare()
         storage.close()
         settings = parse_settings(None, overrides=overrides)

@@ -9,13 +9,13 @@ import pytest
 
 from fastmirror import publisher as publisher_module
 from fastmirror.errors import StorageError
+from fastmirror.filetree import FileTree
 from fastmirror.model import Outcome, StagedPage, StoredFile
 from fastmirror.names import NormalizedName
 from fastmirror.packing import pack_files
 from fastmirror.publisher import Done, Publisher
 from fastmirror.schema import RecordedJob
 from fastmirror.state import State
-from fastmirror.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ DEADLINE_S = 30.0
 FILE = StoredFile("packages/0ef/six-1.0.whl", 7, "ab" * 32, 0.0, None)
 
 
-class WatchedStorage(Storage):
+class WatchedStorage(FileTree):
     """A storage that tells what was done, and what a reader of the state saw at that moment."""
 
     def __init__(self, directory: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from fastmirror.filetree import FileTree
 from fastmirror.layout import Layout, PageFormat, Tree, page_paths
 from fastmirror.model import Outcome, StoredFile
 from fastmirror.names import NormalizedName
@@ -14,7 +15,6 @@ from fastmirror.packing import pack_files
 from fastmirror.removal import Leaving, free_disputed, retract, unlink_doomed
 from fastmirror.schema import RecordedJob
 from fastmirror.state import State
-from fastmirror.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ METADATA = f"{FILE.path}.metadata"
 class Place(NamedTuple):
     """A mirror without upstream."""
 
-    storage: Storage
+    storage: FileTree
     state: State
 
     def put(self, path: str) -> None:
@@ -53,7 +53,7 @@ class Place(NamedTuple):
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    storage = Storage(str(tmp_path), None, durable=False)
+    storage = FileTree(str(tmp_path), None, durable=False)
     storage.prepare()
     storage.open_desk()
     place = Place(storage, State(str(tmp_path / ".fastmirror" / "state.sqlite")))

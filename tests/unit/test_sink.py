@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastmirror.filetree import FileTree
 from fastmirror.sink import BUFFER_BYTES, FileSink, Goal, SideThread
-from fastmirror.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Desk:
     """What a sink works with."""
 
     def __init__(self, directory: Path) -> None:
-        self.storage = Storage(str(directory), None, durable=False)
+        self.storage = FileTree(str(directory), None, durable=False)
         self.storage.prepare()
         self.storage.open_desk()
         self.awake = threading.Event()

@@ -15,8 +15,8 @@ import pytest
 
 from fastmirror.descriptors import hash_descriptor, write_all
 from fastmirror.errors import SettingsError, StorageError
-from fastmirror.storage import Storage
-from fastmirror.web import Digest
+from fastmirror.filetree import FileTree
+from fastmirror.storage import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=["renameat2", "link"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FileTree]:
     """A storage that is prepared and open, with either way to create a name without replacing."""
     storage = opened(tmp_path)
     if request.param == "link":
@@ -37,12 +37,12 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
     storage.close()
 
 
-def staging_of(storage: Storage) -> Path:
+def staging_of(storage: FileTree) -> Path:
     return Path(storage.own, "staging")
 
 
-def opened(directory: Path, staging: Path | None = None, *, durable: bool = True) -> Storage:
-    storage = Storage(str(directory), str(staging) if staging else None, durable=durable)
+def opened(directory: Path, staging: Path | None = None, *, durable: bool = True) -> FileTree:
+    storage = FileTree(str(directory), str(staging) if staging else None, durable=durable)
     storage.prepare()
     storage.open_desk()
     return storage
@@ -55,7 +55,7 @@ def below(path: Path) -> dict[str, bytes]:
     }
 
 
-def web(storage: Storage) -> dict[str, bytes]:
+def web(storage: FileTree) -> dict[str, bytes]:
     return below(Path(storage.web))
 
 
@@ -102,8 +102,8 @@ def test_of_many_processes_that_want_one_name_exactly_one_gets_it(storage):
     """Each writes its own number; what stands there in the end is the winner's."""
     code = (
         "import sys\n"
-        "from fastmirror.storage import Storage\n"
-        "storage = Storage(sys.argv[1], None, durable=False)\n"
+        "from fastmirror.filetree import FileTree\n"
+        "storage = FileTree(sys.argv[1], None, durable=False)\n"
         "storage.open_desk()\n"
         "storage._can_rename_exclusively &= sys.argv[3] == 'True'\n"
         "staged = storage.write_staged(sys.argv[2].encode())\n"
@@ -186,8 +186,8 @@ def test_what_is_published_may_be_read_by_a_server_of_another_user(storage):
 def test_two_processes_never_stage_under_one_name(storage, tmp_path):
     code = (
         "import sys\n"
-        "from fastmirror.storage import Storage\n"
-        "storage = Storage(sys.argv[1], None, durable=False)\n"
+        "from fastmirror.filetree import FileTree\n"
+        "storage = FileTree(sys.argv[1], None, durable=False)\n"
         "storage.open_desk()\n"
         "print(storage.write_staged(b'theirs'))\n"
     )
@@ -300,7 +300,7 @@ def test_free_space_is_that_of_the_tree(storage):
 # Partials
 
 
-def fill(storage: Storage, data: bytes, digest: str = SHA) -> None:
+def fill(storage: FileTree, data: bytes, digest: str = SHA) -> None:
     descriptor, size = storage.open_partial(digest, create=True)
     assert (descriptor >= 0, size) == (True, 0)
     write_all(descriptor, data)
@@ -333,8 +333,8 @@ def test_a_partial_belongs_to_one_process_at_a_time(storage, tmp_path):
     """Its bytes stay as they are while another is at it, and it is free when that one is dead."""
     code = (
         "import sys, os\n"
-        "from fastmirror.descriptors import write_all\nfrom fastmirror.storage import Storage\n"
-        "storage = Storage(sys.argv[1], None, durable=False)\n"
+        "from fastmirror.descriptors import write_all\nfrom fastmirror.filetree import FileTree\n"
+        "storage = FileTree(sys.argv[1], None, durable=False)\n"
         f"descriptor, _ = storage.open_partial({SHA!r}, create=True)\n"
         "write_all(descriptor, b'theirs')\n"
         "print('open', flush=True)\n"
@@ -447,13 +447,13 @@ def test_a_part_of_the_tree_on_another_file_system_is_refused(tmp_path, other_fi
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / name).symlink_to(other_file_system)
     with pytest.raises(SettingsError, match=f"than {tmp_path}/web/{name} "):
-        Storage(str(tmp_path), None, durable=True).prepare()
+        FileTree(str(tmp_path), None, durable=True).prepare()
 
 
 def test_a_tree_on_another_file_system_works_with_the_staging_that_the_error_names(tmp_path, other_file_system):
     (tmp_path / "web").symlink_to(other_file_system)
     with pytest.raises(SettingsError) as caught:
-        Storage(str(tmp_path), None, durable=True).prepare()
+        FileTree(str(tmp_path), None, durable=True).prepare()
     staging = str(caught.value).rpartition("staging = ")[2].rstrip(")")
     storage = opened(tmp_path, Path(staging))
     assert storage.place(storage.write_staged(b"content"), PATH)
@@ -480,7 +480,7 @@ def open_descriptors() -> dict[int, str]:
     return found
 
 
-def pull_the_plug(storage: Storage) -> None:
+def pull_the_plug(storage: FileTree) -> None:
     """Take the descriptors away that flush was opened on, as if the file system were gone."""
     directories = {storage.web, f"{storage.web}/simple", f"{storage.web}/packages", storage.own}
     for descriptor, path in open_descriptors().items():

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from fastmirror.comparison import holds
+from fastmirror.filetree import FileTree
 from fastmirror.layout import Layout, PageFormat, Tree, document_paths
 from fastmirror.legacy_names import LegacyNames
 from fastmirror.names import NormalizedName
 from fastmirror.pages import published_paths
 from fastmirror.settings import fingerprint
 from fastmirror.settings_file import parse_settings
-from fastmirror.storage import Storage
 from fastmirror.versions import outdated, stage_state, state_shown
 
 SIX = NormalizedName("six")
@@ -23,14 +23,14 @@ HASHED = Tree(Layout.HASHED, hash_index=False)
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    storage = Storage(str(tmp_path), None, durable=False)
+def storage(tmp_path: Path) -> FileTree:
+    storage = FileTree(str(tmp_path), None, durable=False)
     storage.prepare()
     storage.close()
     return storage
 
 
-def test_the_state_shown_outlives_older_and_newer_ones(storage: Storage) -> None:
+def test_the_state_shown_outlives_older_and_newer_ones(storage: FileTree) -> None:
     versions = Path(storage.web, "simple/six/versions")
     versions.mkdir(parents=True)
     names = [f"index_{serial}_20{year}-01-01T000000.000000Z" for serial, year in ((7, 20), (6, 21), (5, 99))]
@@ -40,7 +40,7 @@ def test_the_state_shown_outlives_older_and_newer_ones(storage: Storage) -> None
     assert [Path(path).stem for path in outdated(storage, FLAT, SIX, 2, names[0])] == [names[1]]
 
 
-def test_links_are_put_into_place_after_what_they_lead_to(storage: Storage) -> None:
+def test_links_are_put_into_place_after_what_they_lead_to(storage: FileTree) -> None:
     staged, state = stage_state(storage, FLAT, SIX, None, {PageFormat.HTML: b"a", PageFormat.JSON: b"b"})
     paths = [final for page in staged for final in page.final]
     assert state.startswith("index_0_")
@@ -48,14 +48,14 @@ def test_links_are_put_into_place_after_what_they_lead_to(storage: Storage) -> N
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "versions/missing.html", "../../six", "versions/index_1_2020Z.html"])
-def test_a_link_that_is_not_ours_shows_no_state(storage: Storage, target: str) -> None:
+def test_a_link_that_is_not_ours_shows_no_state(storage: FileTree, target: str) -> None:
     page = Path(storage.web, "simple/six/index.html")
     page.parent.mkdir(parents=True)
     page.symlink_to(target)
     assert state_shown(storage, "simple/six/index.html") is None
 
 
-def test_old_names_that_lead_to_the_projects_own_directory_are_left(storage: Storage) -> None:
+def test_old_names_that_lead_to_the_projects_own_directory_are_left(storage: FileTree) -> None:
     """As on a file system that does not tell Six from six: one directory with two names."""
     own = Path(storage.web, "simple/six")
     own.mkdir()
@@ -63,8 +63,8 @@ def test_old_names_that_lead_to_the_projects_own_directory_are_left(storage: Sto
     old = Path(storage.web, "simple/Six")
     old.mkdir()
     (old / "index.html").touch()
-    assert LegacyNames(storage, FLAT).pages(SIX) == ["simple/Six/index.html"]
-    names = LegacyNames(storage, FLAT)
+    assert LegacyNames(storage.web, FLAT).pages(SIX) == ["simple/Six/index.html"]
+    names = LegacyNames(storage.web, FLAT)
     names.pages(SIX)
     (old / "index.html").unlink()
     old.rmdir()
@@ -72,9 +72,9 @@ def test_old_names_that_lead_to_the_projects_own_directory_are_left(storage: Sto
     assert names.pages(SIX) == []
 
 
-def test_a_hashed_tree_has_no_old_names(storage: Storage) -> None:
+def test_a_hashed_tree_has_no_old_names(storage: FileTree) -> None:
     Path(storage.web, "simple/AB").mkdir()
-    assert LegacyNames(storage, HASHED).pages(NormalizedName("ab")) == []
+    assert LegacyNames(storage.web, HASHED).pages(NormalizedName("ab")) == []
 
 
 def test_a_document_lies_where_it_is_served_from() -> None:
@@ -82,7 +82,7 @@ def test_a_document_lies_where_it_is_served_from() -> None:
     assert document_paths(HASHED, SIX)[0].split("/")[::2] == ["json", "six"]
 
 
-def test_a_projects_published_paths_are_pages_documents_and_states(storage: Storage) -> None:
+def test_a_projects_published_paths_are_pages_documents_and_states(storage: FileTree) -> None:
     versions = Path(storage.web, "simple/six/versions")
     versions.mkdir(parents=True)
     (versions / "index_7_2020-01-01T000000.000000Z.html").touch()
@@ -95,7 +95,7 @@ def test_a_projects_published_paths_are_pages_documents_and_states(storage: Stor
 
 
 @pytest.mark.parametrize("mtime", [0.0, 1704067200.000001, 1704067200.123457, 4102444800.999999])
-def test_a_time_that_was_once_a_float_still_agrees(storage: Storage, mtime: float) -> None:
+def test_a_time_that_was_once_a_float_still_agrees(storage: FileTree, mtime: float) -> None:
     path = Path(storage.web, "packages/x")
     path.write_bytes(b"other")
     os.utime(path, (mtime, mtime))  # as bandersnatch sets it

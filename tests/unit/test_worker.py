@@ -13,6 +13,7 @@ from urllib.parse import urljoin
 import pytest
 from pypi_simple import ProjectPage
 
+from fastmirror.filetree import FileTree
 from fastmirror.layout import Layout, Tree
 from fastmirror.model import Known, Outcome, ProjectJob, StoredFile
 from fastmirror.names import NormalizedName
@@ -20,7 +21,6 @@ from fastmirror.packing import pack_files, unpack_files
 from fastmirror.pages import Context
 from fastmirror.planner import PIECE_BYTES
 from fastmirror.settings_file import parse_settings
-from fastmirror.storage import Storage
 from fastmirror.upstream import Dialect
 from fastmirror.worker import run_inline
 from tests.fakes import faults
@@ -46,7 +46,7 @@ class Bench:
             "timeout": "5",
             "transport": transport,
         }
-        self.storage = Storage(str(directory), None, durable=False)
+        self.storage = FileTree(str(directory), None, durable=False)
         self.storage.prepare()
         self.context = Context(
             settings=parse_settings(None, overrides=overrides),

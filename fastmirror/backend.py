@@ -1,0 +1,16 @@
+"""Which storage the settings ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastmirror.filetree import FileTree
+
+if TYPE_CHECKING:
+    from fastmirror.settings import StorageSettings
+    from fastmirror.storage import Storage
+
+
+def open_storage(settings: StorageSettings) -> Storage:
+    """The tree of these settings, for this process."""
+    return FileTree.of(settings)
