@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from multiprocessing.reduction import DupFd
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmirror.channel import Channel
 from fastmirror.worker import serve
@@ -43,6 +43,36 @@ def start_process(lock: int, others: Sequence[int]) -> tuple[BaseProcess, socket
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
     theirs.close()
     return process, ours
+
+
+class Beside(NamedTuple):
+    """A process beside the run, and our end of its socket."""
+
+    process: BaseProcess
+    end: socket.socket
+
+
+def start_beside(work: Callable[[socket.socket], None], not_its_own: Sequence[int]) -> Beside:
+    """Fork a process that does `work`, which is given one end of a socket, and ends.
+
+    It ignores SIGINT and SIGTERM, and holds none of the descriptors that are not its own.
+    """
+    ours, theirs = socket.socketpair()
+    process: BaseProcess = multiprocessing.get_context("fork").Process(
+        target=_run_beside, args=(work, theirs, [*not_its_own, ours.fileno()]), daemon=True
+    )
+    process.start()
+    theirs.close()
+    return Beside(process, ours)
+
+
+def _run_beside(work: Callable[[socket.socket], None], end: socket.socket, others: Sequence[int]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for descriptor in others:
+        os.close(descriptor)
+    work(end)
+    os._exit(0)
 
 
 def in_stripes(work: Callable[[int, int], Iterator[Any]], count: int) -> Iterator[Any]:

@@ -88,6 +88,7 @@ class S3Settings:
     ca_bundle: str | None  # absolute path
     timeout_s: float  # for a connection; a silence may be six times as long
     slash_keys: bool = False  # what lies as <directory>/index.html lies under the key <directory>/ too
+    lease: bool = True  # other machines are kept out by a lease in the bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class StorageSettings:
     manage_permissions: bool  # set the modes of what is published; False: as umask and ACLs have it
     removed_projects: Literal["delete", "hide", "keep"]  # what becomes of what upstream has removed
     clean_legacy_names: bool  # remove directories of projects' names that are not normalised
+    s3: S3Settings | None = None  # the bucket that the tree is in; None: it is in the directory
 
 
 @dataclass(frozen=True, slots=True)

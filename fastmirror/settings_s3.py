@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _KEYS = frozenset({
-    "aws_access_key_id", "aws_secret_access_key", "bucket", "endpoint_url", "local-directory", "max_attempts", "prefix",
-    "region_name", "signature_version", "slash-keys", "verify_concurrency",
+    "aws_access_key_id", "aws_secret_access_key", "bucket", "endpoint_url", "lease", "local-directory", "max_attempts",
+    "prefix", "region_name", "signature_version", "slash-keys", "verify_concurrency",
 })  # fmt: skip
 _PARAMETER = "config_param_"
 # What bandersnatch hands to boto's put_object, and the header that each of these parameters becomes.
@@ -54,6 +54,7 @@ def read_s3(config: ini.Ini, environment: Mapping[str, str], warnings: list[str]
         verify_concurrency=config.read("s3", "verify_concurrency", ini.whole(1, 1000), 50),
         ca_bundle=environment.get("AWS_CA_BUNDLE") or None,
         timeout_s=config.read("mirror", "timeout", ini.seconds, 10.0),
+        lease=config.read("s3", "lease", ini.boolean, True),
         slash_keys=config.read("s3", "slash-keys", ini.boolean, False),
     )
     config.read("s3", "signature_version", ini.optional(ini.choice("s3v4", "v4")), None)
