@@ -13,6 +13,16 @@ _HEADER = struct.Struct("!Q")
 _CHUNK = 1 << 18
 
 
+def packed(value: object) -> bytes:
+    """A value on its way to another of this program's own processes."""
+    return pickle.dumps(value, protocol=5)
+
+
+def unpacked(data: bytes) -> Any:  # noqa: ANN401 - whatever was packed
+    """What was packed, by another of this program's own processes."""
+    return pickle.loads(data)  # noqa: S301 - from our own processes
+
+
 class Channel:
     """One end of a socket that carries values. Both ends are this program's own processes."""
 
@@ -29,7 +39,7 @@ class Channel:
 
     def send(self, value: object) -> None:
         """Send a value, or keep what the socket does not take yet: see `wants_to_write`."""
-        data = pickle.dumps(value, protocol=5)
+        data = packed(value)
         self._outgoing.append(memoryview(_HEADER.pack(len(data)) + data))
         self.flush()
 

@@ -21,11 +21,15 @@ from fastmirror.face import (
     AsEvents,
     AsJson,
     Directory,
+    Every,
+    Executor,
     ForceCheck,
+    Hours,
     Master,
     MaxTime,
     Projects,
     RetryFailed,
+    Scheduler,
     Sets,
     WithDependencies,
     answering,
@@ -33,6 +37,7 @@ from fastmirror.face import (
     load_settings,
     show,
     status_of,
+    with_crew,
     with_flag,
 )
 from fastmirror.supervisor import Supervisor
@@ -63,13 +68,11 @@ def mirror(
     force_check: ForceCheck = False,
     retry_failed: RetryFailed = False,
     max_time: MaxTime = None,
+    executor: Executor = None,
+    scheduler: Scheduler = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as plan does.")] = False,
-    every: Annotated[
-        str | None, typer.Option("--every", metavar="INTERVAL", help="Run again and again: 5m, 1h; until a signal.")
-    ] = None,
-    hours: Annotated[
-        str | None, typer.Option("--hours", metavar="A-B", help="With --every: only in these hours of the day: 22-6.")
-    ] = None,
+    every: Every = None,
+    hours: Hours = None,
     as_json: AsEvents = False,
 ) -> int:
     """Bring the mirror up to date with its upstream: one run."""
@@ -89,7 +92,7 @@ def mirror(
             context.obj.configuration,
             directory=directory,
             master=master,
-            sets=with_flag(sets, with_dependencies),
+            sets=with_crew(with_flag(sets, with_dependencies), executor, scheduler),
             allow_empty=allow_empty,
         )
 
@@ -125,6 +128,8 @@ def sync(
     directory: Directory = None,
     master: Master = None,
     sets: Sets = None,
+    executor: Executor = None,
+    scheduler: Scheduler = None,
     allow_empty: AllowEmpty = False,
     as_json: AsEvents = False,
 ) -> int:
@@ -134,7 +139,7 @@ def sync(
         context.obj.configuration,
         directory=directory,
         master=master,
-        sets=with_flag(sets, with_dependencies),
+        sets=with_crew(with_flag(sets, with_dependencies), executor, scheduler),
         allow_empty=allow_empty,
     )
     from fastmirror.mirror import RunOptions

@@ -28,7 +28,7 @@ from fastmirror.model import (
 from fastmirror.worker import Assembly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fastmirror.pages import Context
 
@@ -119,12 +119,14 @@ class Docket:
         """Jobs for a worker that has nothing else, and gets nothing else until they are answered."""
         return self._suspects.popleft()
 
-    def batch(self, room: int, hands: int) -> list[Job]:
-        """Up to `room` jobs for one of `hands` workers, and no more than its fair part of what is left."""
-        batch: list[Job] = []
+    def pieces(self, room: int, hands: int) -> list[Job]:
+        """Up to `room` jobs of projects that are under way, for one of `hands` workers: its fair part of them."""
         fair = -(-len(self._urgent) // hands)
-        while self._urgent and len(batch) < min(room, fair):
-            batch.append(self._urgent.popleft())
+        return [self._urgent.popleft() for _ in range(min(room, fair))]
+
+    def fresh(self, room: int, hands: int) -> list[Job]:
+        """Up to `room` jobs that nobody has been given yet: no more than a fair part of what is left."""
+        batch: list[Job] = []
         fair = max(1, -(-self._left // (2 * hands)))
         while not self._is_exhausted and len(batch) < min(room, fair):
             job = next(self._source, None)
@@ -135,6 +137,10 @@ class Docket:
                 self._left -= 1
                 batch.append(job)
         return batch
+
+    def take_back(self, jobs: Iterable[Job]) -> None:
+        """Nobody is at these any more, and nobody is to blame."""
+        self._urgent.extend(job for job in jobs if self.is_out(job))
 
     def is_out(self, job: Job) -> bool:
         """Whether an answer to this very job is still awaited."""
@@ -155,16 +161,17 @@ class Docket:
             self._take(job, answer)
         return True
 
-    def bury(self, jobs: Iterable[Job], cause: str, *, together: bool = False) -> None:
-        """Their worker is gone: they are suspects, each for itself, or once more `together`."""
-        lost = [job for job in jobs if self.is_out(job)]
-        if len(lost) == 1:
-            (job,) = lost
+    def bury(self, batches: Iterable[Iterable[Job]], cause: str, *, together: bool = False) -> None:
+        """Who had all of these is gone: they are suspects, each job for itself, or once more each batch `together`."""
+        lost = [[job for job in batch if self.is_out(job)] for batch in batches]
+        if sum(map(len, lost)) == 1:
+            ((job,),) = filter(None, lost)
             self._deaths[key_of(job)] = self._deaths.get(key_of(job), 0) + 1
             if self._deaths[key_of(job)] >= _DEATHS:
                 self._give_up(job, f"its worker died {_DEATHS} times ({cause})")
                 return
-        self._suspects.extend([lost] if together and lost else ([job] for job in lost))
+        for batch in lost:
+            self._suspects.extend([batch] if together and batch else ([job] for job in batch))
 
     def _put_out(self, job: Job) -> None:
         self._out[key_of(job)] = job
@@ -219,6 +226,14 @@ class Purse:
             0.0,
         )
 
+    def shares(self, limits: Sequence[int | None]) -> list[Share]:
+        """What each worker may have, where some are limited: transfers of either kind at most; None: they are not."""
+        budget, rate = self.budget, self.budget.bytes_per_second
+        index_parts = divided(int(budget.index_transfers * self._scale), limits)
+        file_parts = divided(int(budget.file_transfers * self._scale), limits)
+        each = rate / len(limits) if rate and limits else None
+        return [Share(*parts, each, 0.0) for parts in zip(index_parts, file_parts, strict=True)]
+
     def recover(self) -> None:
         """Raise it again, step by step, where upstream has not asked for less in a while."""
         now = time.monotonic()
@@ -241,3 +256,15 @@ class Purse:
         self._held_until = now + wait_s
         _LOG.info("upstream asks to wait: nothing is asked for in %.0f s", wait_s)
         return wait_s
+
+
+def divided(total: int, limits: Sequence[int | None]) -> list[int]:
+    """A total in as many parts as there are limits, as even as these let them be; each is at least 1."""
+    parts = [0] * len(limits)
+    in_order = sorted(range(len(limits)), key=lambda i: total if limits[i] is None else limits[i] or 0)
+    for count, i in enumerate(in_order):
+        even = total // (len(limits) - count)
+        limit = limits[i]
+        parts[i] = max(1, even if limit is None else min(even, limit))
+        total -= parts[i]
+    return parts

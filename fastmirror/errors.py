@@ -4,6 +4,7 @@ MirrorError                1   something failed; the base of all of them
 ├ SettingsError            2   the operator can mend it: file, line, key, accepted values
 ├ MirrorLocked             3   another run holds the mirror
 ├ UpstreamError            5   the upstream as a whole is unusable
+├ ClusterError             5   the cluster that is to do the work is: no scheduler, no worker
 ├ StorageError             6   the disk is full, read-only or broken
 │ └ StateDamaged               the state's file is no database any more
 ├ Interrupted        130/143   a signal ended the run, drained and recorded
@@ -42,6 +43,12 @@ class MirrorLocked(MirrorError):
 
 class UpstreamError(MirrorError):
     """The upstream as a whole cannot be used; nothing was changed."""
+
+    exit_status = 5
+
+
+class ClusterError(MirrorError):
+    """Nobody is there to do the work: no scheduler, or no worker that can take part."""
 
     exit_status = 5
 

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.docket import Budget
-from fastmirror.errors import Interrupted, StorageError
+from fastmirror.errors import ClusterError, Interrupted, SettingsError, StorageError
 from fastmirror.hidden import holds_hidden, take_hidden
 from fastmirror.model import Outcome, ProjectJob
 from fastmirror.planner import in_chunks
@@ -19,6 +19,7 @@ from fastmirror.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping
 
+    from fastmirror.docket import Crew
     from fastmirror.model import Demand
     from fastmirror.names import NormalizedName
     from fastmirror.pages import Context
@@ -60,7 +61,7 @@ class Execution:
         self._lock = lock
         self._counts = counts
         self._progress = progress
-        self._pool: Pool | None = None
+        self._pool: Crew | None = None
         self._swept: Container[NormalizedName] = ()
         self._publisher = Publisher(storage, state, terms.check_id, self._wake, self._unpublished)
         self._signal = 0
@@ -83,8 +84,12 @@ class Execution:
         if self._pool is not None:
             return
         pool = self._terms.settings.pool
-        processes = pool.processes if most is None else min(pool.processes, max(most, _WORKERS_LEAST))
-        self._pool = Pool(Budget(pool.index_transfers, pool.file_transfers, pool.max_rate), processes, self._lock)
+        budget = Budget(pool.index_transfers, pool.file_transfers, pool.max_rate)
+        if pool.executor == "dask":
+            self._pool = _cluster(self._terms.settings, budget, self._storage)
+        else:
+            processes = pool.processes if most is None else min(pool.processes, max(most, _WORKERS_LEAST))
+            self._pool = Pool(budget, processes, self._lock)
         self._pool.start()
         _LOG.info("at most %d pages and %d files in flight", pool.index_transfers, pool.file_transfers)
 
@@ -101,7 +106,7 @@ class Execution:
     def do(self, update: dict[NormalizedName, int | None], swept: Container[NormalizedName] = ()) -> None:
         """Have the workers do these projects, and record them; of `swept` nothing says that they have changed.
 
-        Raises Interrupted or StorageError when what was answered is recorded, but not all was answered.
+        Raises Interrupted, StorageError or ClusterError when what was answered is recorded, but not all was answered.
         """
         pool = self._pool
         self._swept = swept
@@ -109,7 +114,11 @@ class Execution:
         if pool is None or not update:
             return
         self._progress.plan(self._counts.planned)
-        answered = pool.run(self._jobs(update), len(update), self._take, self._tick)
+        try:
+            answered = pool.run(self._jobs(update), len(update), self._take, self._tick)
+        except ClusterError:
+            self._publisher.finish()
+            raise
         self._publisher.finish()
         if not answered:
             if self._storage_failure:
@@ -240,3 +249,12 @@ class Execution:
     def _wake(self) -> None:
         if self._pool is not None:
             self._pool.wake()
+
+
+def _cluster(settings: Settings, budget: Budget, storage: Storage) -> Crew:
+    try:
+        from fastmirror.cluster import Cluster
+    except ModuleNotFoundError as error:
+        hint = "pip install 'fastmirror[dask]'"
+        raise SettingsError(f"executor = dask: {error.name} is not installed (hint: {hint})") from error
+    return Cluster(settings, budget, storage)

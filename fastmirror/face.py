@@ -26,7 +26,7 @@ load_settings = partial(configuration.load_settings, environment=os.environ)
 RUN_STATUSES = (
     "Exit status: 0 all done; 1 some projects failed or are partial, or a default configuration was just"
     " written; 2 settings; 3 another run holds the mirror; 4 the deletion guard held something back; 5 the"
-    " upstream is unusable; 6 storage failed; 70 a bug; 130, 143 interrupted."
+    " upstream or the cluster is unusable; 6 storage failed; 70 a bug; 130, 143 interrupted."
 )
 LOOK_STATUSES = "Exit status: 0 done; 1 a default configuration was just written; 2 settings, or no mirror there."
 
@@ -79,6 +79,12 @@ def status_of(call: Callable[[], int]) -> int:
 def with_flag(sets: list[str] | None, with_dependencies: bool) -> list[str]:
     """What is set on the command line, and with it what --with-dependencies stands for."""
     return [*(sets or ()), *["with-dependencies=true"] * with_dependencies]
+
+
+def with_crew(sets: list[str] | None, executor: str | None, scheduler: str | None) -> list[str]:
+    """What is set on the command line, and with it what --executor and --scheduler stand for."""
+    chosen = {"executor": executor, "scheduler": scheduler}
+    return [*(sets or ()), *(f"{key}={value}" for key, value in chosen.items() if value is not None)]
 
 
 def show(text: str) -> None:
@@ -141,10 +147,24 @@ Projects = Annotated[
 WithDependencies = Annotated[
     bool, typer.Option("--with-dependencies", help="Mirror what the projects require too; as the key of [mirror].")
 ]
+Executor = Annotated[
+    str | None,
+    typer.Option("--executor", metavar="NAME", help="Who does the work: local, or dask; as the key of [mirror]."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="The cluster's, for dask: tcp://HOST:PORT; as the key."),
+]
 ForceCheck = Annotated[bool, typer.Option("--force-check", help="Plan every project anew and verify every file.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try failed projects again now, due or not.")]
 MaxTime = Annotated[
     float | None, typer.Option("--max-time", metavar="SECONDS", min=0, help="Stop in good order after so long.")
+]
+Every = Annotated[
+    str | None, typer.Option("--every", metavar="INTERVAL", help="Run again and again: 5m, 1h; until a signal.")
+]
+Hours = Annotated[
+    str | None, typer.Option("--hours", metavar="A-B", help="With --every: only in these hours of the day: 22-6.")
 ]
 AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Take filters that would leave nothing of the mirror.")]
 AsEvents = Annotated[bool, typer.Option("--json", help="Print what happens as JSON, an object a line.")]

@@ -57,6 +57,10 @@ class FileTree(Web, Storage):
         self.open_desk()
         os.makedirs(self._partials(), exist_ok=True)
         self._sweep()
+        self.prepare_flush()
+
+    def prepare_flush(self) -> None:
+        """Hold what `flush` flushes open, until `close`."""
         devices: dict[int, int] = {}
         for path in (self.web, self._in_web("simple"), self._in_web("packages"), self.own):
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -31,9 +31,9 @@ BANDERSNATCH = "bandersnatch"  # the logger that an older log-config names
 _NEVER = logging.CRITICAL + 1  # a level that no record has
 
 
-def log_path(directory: str) -> Path:
-    """Where a mirror's log lies; the older ones beside it end in .1, .2 and so on."""
-    return Path(directory, ".fastmirror", "log", "fastmirror.log")
+def log_path(directory: str, host: str = "") -> Path:
+    """Where a mirror's log lies, or that of a cluster's host; the older ones beside it end in .1, .2 and so on."""
+    return Path(directory, ".fastmirror", "log", f"fastmirror-{host}.log" if host else "fastmirror.log")
 
 
 def current_log() -> Path | None:
@@ -51,6 +51,7 @@ def set_up(
     debug: bool = False,
     stream: TextIO | None = None,
     emit: Callable[[str], None] | None = None,
+    host: str = "",
 ) -> None:
     """Send this process's log records to the mirror's log file, and the grave ones to a person.
 
@@ -58,6 +59,7 @@ def set_up(
     debug: DEBUG and above in the file, INFO and above for the person; else INFO and WARNING.
     stream: where the person's lines go; None: nowhere. emit: writes one such line in the stream's stead
     (Progress.note, so that a bar is not broken). With it, the handlers of the settings' log-config are added.
+    host: whose own file it is, where many hosts share the directory: no lock has to hold among them.
 
     May be called again: the last call counts. A worker process, forked or spawned, calls it with the same
     directory, settings and debug, and neither stream nor emit. Starts no thread. Raises StorageError if the
@@ -81,7 +83,7 @@ def set_up(
     if emit is not None:
         root.addHandler(_PersonHandler(emit, debug=debug, below=configured.console_level))
     if directory is not None and settings is not None:
-        root.addHandler(_open_file(log_path(directory), settings, emit, level))
+        root.addHandler(_open_file(log_path(directory, host), settings, emit, level))
     if configured.targets or not root.handlers:
         root.addHandler(configured)
     if refusal is not None:

@@ -282,7 +282,7 @@ class _Run(Run):
         self._counts.held_files = unlink_doomed(self._state, self._storage, moment, most)
 
     def _wind_up(self) -> None:
-        """After an interruption: what is recorded is in the root index, and the next run may trust the rows."""
+        """Cut short in order: what is recorded is in the root index, and the next run may trust the rows."""
         if self._marked:
             if self._counts.answered or self._serial is not None:
                 self._write_index()
@@ -299,7 +299,7 @@ class _Run(Run):
 
     def _end(self, exit_status: int, error: str) -> Summary:
         counts, seconds = self._counts, time.time() - self._started
-        if exit_status > 128:
+        if self._is_cut_short:
             self._wind_up()
         try:
             write_diff(self._state, self._storage, self._settings.run, self._started, finished=exit_status in _FINISHED)

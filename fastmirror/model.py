@@ -150,7 +150,7 @@ class Held(NamedTuple):
     brought: Brought  # by the pieces that are back
     trouble: str = ""  # what kept the page from being whole before
     checked: Checked | None = None  # what was found at rest before
-    begun: float = 0.0  # when its job was, by the monotonic clock, which all processes share
+    begun: float = 0.0  # when its job was, epoch seconds: hosts share no other clock
 
 
 class ProjectJob(NamedTuple):

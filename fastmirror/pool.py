@@ -134,7 +134,9 @@ class Pool:
         room = self._window() - len(worker.jobs)
         if len(worker.jobs) > self._window() // 2 or (docket.has_suspects and worker is self._workers[-1]):
             return
-        if batch := docket.batch(room, len(self._workers)):
+        batch = docket.pieces(room, len(self._workers))
+        batch += docket.fresh(room - len(batch), len(self._workers))
+        if batch:
             self._send(worker, batch)
 
     def _window(self) -> int:
@@ -203,7 +205,7 @@ class Pool:
         if self._is_draining:
             return
         cause = cause_of_death(worker.process)
-        self._docket.bury(worker.jobs.values(), cause)
+        self._docket.bury([worker.jobs.values()], cause)
         _LOG.error("a worker died (%s) with %d jobs", cause, len(worker.jobs))
         self._start_worker()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from fastmirror.adoption import open_state
 from fastmirror.backend import open_storage
 from fastmirror.changes import next_export
-from fastmirror.errors import Interrupted, StorageError, is_storage_failure
+from fastmirror.errors import ClusterError, Interrupted, StorageError, is_storage_failure
 from fastmirror.execution import Execution
 from fastmirror.filetree import FileTree
 from fastmirror.hidden import holds_hidden
@@ -83,6 +83,7 @@ class Run:
         self._counts = counts
         self._serial: int | None = None
         self._marked = False
+        self._is_cut_short = False  # in order: what is done is recorded
         self._execution = Execution(terms, self._state, self._storage, parts.lock, counts, progress)
         self._execution.every_hour = self._write_index
 
@@ -143,7 +144,11 @@ class Run:
         try:
             work()
         except Interrupted as interruption:
+            self._is_cut_short = True
             return interruption.signal_status, str(interruption)
+        except ClusterError as failure:
+            self._is_cut_short = True
+            return failure.exit_status, str(failure)
         except StorageError as failure:
             return failure.exit_status, str(failure)
         except OSError as failure:

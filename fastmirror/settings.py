@@ -32,6 +32,7 @@ class UpstreamSettings:
 
     master: str  # address of the index, without credentials and trailing slash
     proxy: str | None = field(repr=False)  # may hold credentials
+    proxy_is_chosen: bool  # by the configuration: no host's environment counts
     no_proxy: str  # hosts to reach without the proxy, with commas between; "" if the proxy is for all
     ca_bundle: str | None  # absolute path
     timeout_s: float  # for a connection, and for a silence
@@ -56,6 +57,8 @@ class PoolSettings:
     file_transfers: int  # files in flight
     max_rate: int | None  # bytes per second; None: no limit
     transport: Literal["curl", "requests"]
+    executor: Literal["local", "dask"] = "local"  # whose processes
+    scheduler: str = ""  # address of the cluster's, where they are dask's
 
 
 @dataclass(frozen=True, slots=True)

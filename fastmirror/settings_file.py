@@ -77,11 +77,11 @@ def _words(text: str) -> frozenset[str]:
 
 _SUPPORTED = _words("""
     allow-non-https ca-bundle cleanup compare-method core-metadata delete-grace diff-append-epoch diff-file
-    digest_name directory download-mirror download-mirror-no-fallback durability file-hosts file-transfers
+    digest_name directory download-mirror download-mirror-no-fallback durability executor file-hosts file-transfers
     global-timeout hash-index index-transfers json keep-index-versions keep_index_versions layout local-json log-config
     log-keep log-max-size master max-file-size max-metadata-size max-page-memory max-page-size max-rate max-removals
     max-removed-files max-root-memory max-root-size metrics-file min-free netrc processes proxy public-url
-    release-files removed-projects report-file root_uri simple-format staging status-page stop-on-error
+    release-files removed-projects report-file root_uri scheduler simple-format staging status-page stop-on-error
     storage-backend storage-filesystem-manage-permissions sweep timeout transport unhashed verifiers with-dependencies
     workers
 """)
@@ -126,7 +126,7 @@ def parse_settings(
     pages = _pages(config, storage.layout, warnings)
     settings = Settings(
         upstream=read_upstream(config, environment, warnings),
-        pool=_pool(config, cores),
+        pool=_pool(config, cores, warnings),
         pages=pages,
         storage=storage,
         guard=GuardSettings(
@@ -239,7 +239,22 @@ def _sweep(entry: ini.Entry) -> Portion:
     raise entry.refused("a part of the mirror such as 0.1%, or a number of projects, 0 for none")
 
 
-def _pool(config: ini.Ini, cores: int) -> PoolSettings:
+_SCHEDULER = re.compile(r"(?:tcp|tls|ws|wss)://[^\s/]+:\d{1,5}", re.ASCII)
+
+
+def _scheduler(entry: ini.Entry) -> str:
+    if not _SCHEDULER.fullmatch(entry.value):
+        raise entry.refused("the address of a dask scheduler, such as tcp://10.0.0.1:8786 or tls://…")
+    return entry.value
+
+
+def _pool(config: ini.Ini, cores: int, warnings: list[str]) -> PoolSettings:
+    executor = config.read("mirror", "executor", ini.choice("local", "dask"), "local")
+    scheduler = config.read("mirror", "scheduler", ini.optional(_scheduler), None) or ""
+    if executor == "dask" and not scheduler:
+        raise SettingsError(f"{config.source}: executor = dask needs a scheduler (hint: scheduler = tcp://HOST:8786)")
+    if scheduler and executor == "local":
+        warnings.append("[mirror] scheduler: without effect but with executor = dask")
     workers = config.read("mirror", "workers", ini.whole(1, 10), 3)
     return PoolSettings(
         processes=config.read("mirror", "processes", ini.whole(1, 256), min(max(cores, 1), 256)),
@@ -247,6 +262,8 @@ def _pool(config: ini.Ini, cores: int) -> PoolSettings:
         file_transfers=config.read("mirror", "file-transfers", ini.whole(1, 1024), min(16 * workers, 256)),
         max_rate=config.read("mirror", "max-rate", ini.optional(ini.size), None) or None,
         transport=config.read("mirror", "transport", ini.choice("curl", "requests"), "curl"),
+        executor="dask" if executor == "dask" else "local",
+        scheduler=scheduler,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from fastmirror import ini
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_MASTER = "https://pypi.org"
+HOST_MIRROR_VARIABLE = "FASTMIRROR_DOWNLOAD_MIRROR"  # of a cluster's host: download mirrors near to it
 
 _proxy_address = ini.url("http", "https", "socks4", "socks5", "socks5h")
 # bandersnatch's order of precedence, each with the scheme of a value that has none. Lower case comes first.
@@ -43,12 +45,15 @@ def read_upstream(config: ini.Ini, environment: Mapping[str, str], warnings: lis
         user, _, password = userinfo.partition(":")
         credentials = (unquote(user), unquote(password)) if userinfo else None
     proxy = config.read("mirror", "proxy", ini.optional(lambda entry: _proxy_address(entry).geturl()), None)
+    is_chosen = proxy is not None
     no_proxy = ""
-    if proxy is None:
-        proxy, no_proxy = _environments_proxy(config, environment, warnings)
+    if not is_chosen and (found := _environments_proxy(environment, warnings)):
+        proxy, no_proxy = found.proxy, found.no_proxy
+        config.decided("mirror", "proxy", proxy, f"environment: {found.variable}")
     return UpstreamSettings(
         master=master,
         proxy=proxy,
+        proxy_is_chosen=is_chosen,
         no_proxy=no_proxy,
         ca_bundle=config.read("mirror", "ca-bundle", ini.optional(ini.path), None),
         timeout_s=config.read("mirror", "timeout", ini.seconds, 10.0),
@@ -71,30 +76,57 @@ def read_upstream(config: ini.Ini, environment: Mapping[str, str], warnings: lis
     )
 
 
-def _environments_proxy(config: ini.Ini, environment: Mapping[str, str], warnings: list[str]) -> tuple[str | None, str]:
-    """The environment's proxy, if it names one, and the hosts to reach without it."""
+class _Found(NamedTuple):
+    """A proxy that the environment names."""
+
+    variable: str
+    proxy: str
+    no_proxy: str  # hosts to reach without it, with commas between
+
+
+def _environments_proxy(environment: Mapping[str, str], warnings: list[str]) -> _Found | None:
     for name, scheme in _PROXY_VARIABLES.items():
         variable = next((spelt for spelt in (name.lower(), name) if environment.get(spelt, "").strip()), None)
         if variable is None:
             continue
         value = environment[variable].strip()
         text = value if "://" in value else f"{scheme}://{value}"
-        entry = ini.Entry(variable, "", "", (ini.Line(0, text),))
         try:
-            proxy = _proxy_address(entry).geturl()
+            proxy = _proxy_address(_named(variable, text)).geturl()
         except SettingsError as error:
             warnings.append(f"environment: {error}: ignored")
             continue
-        config.decided("mirror", "proxy", proxy, f"environment: {variable}")
         hosts = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-        return proxy, ",".join(hosts.replace(",", " ").split())
-    return None, ""
+        return _Found(variable, proxy, ",".join(hosts.replace(",", " ").split()))
+    return None
+
+
+def as_host_has_it(upstream: UpstreamSettings, environment: Mapping[str, str], warnings: list[str]) -> UpstreamSettings:
+    """These settings on another host: its environment's proxy, unless one is chosen, and its own download mirrors.
+
+    Raises SettingsError for a mirror's address that cannot be used.
+    """
+    if not upstream.proxy_is_chosen:
+        found = _environments_proxy(environment, warnings)
+        upstream = replace(upstream, proxy=found and found.proxy, no_proxy=found.no_proxy if found else "")
+    if text := environment.get(HOST_MIRROR_VARIABLE, "").strip():
+        own = _addresses(_named(HOST_MIRROR_VARIABLE, text), upstream.allow_non_https)
+        mirrors = tuple(dict.fromkeys((*own, *upstream.download_mirrors)))
+        upstream = replace(upstream, download_mirrors=mirrors)
+    return upstream
+
+
+def _named(variable: str, text: str) -> ini.Entry:
+    """An environment's variable, as if it stood in a file."""
+    return ini.Entry(variable, "", "", (ini.Line(0, text),))
 
 
 def _download_mirrors(config: ini.Ini, allow_non_https: bool) -> tuple[str, ...]:
     entry = config.get("mirror", "download-mirror")
-    if entry is None:
-        return ()
+    return () if entry is None else _addresses(entry, allow_non_https)
+
+
+def _addresses(entry: ini.Entry, allow_non_https: bool) -> tuple[str, ...]:
     addresses = []
     for line in entry.lines:
         for text in line.text.split():

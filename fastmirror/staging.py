@@ -151,7 +151,7 @@ class Staging:
                 if entry.path == self._partials():
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
+                    shutil.rmtree(entry.path, ignore_errors=True)  # of a run that was killed, a host may still be at it
                 else:
                     os.unlink(entry.path)
         now = time.time()

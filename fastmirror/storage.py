@@ -41,6 +41,9 @@ class Storage(Staging, ABC):
         Raises SettingsError where the settings cannot hold here, and StorageError where it cannot be reached.
         """
 
+    def prepare_flush(self) -> None:
+        """Make ready for `flush`, which `prepare` does too; for a process on another host, that flushes for itself."""
+
     @abstractmethod
     def close(self) -> None:
         """Let go of what it has open."""

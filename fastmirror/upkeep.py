@@ -10,7 +10,7 @@ import typer
 from fastmirror import logs
 from fastmirror.commands import at_work, require_mirror, warn
 from fastmirror.configuration import project_names
-from fastmirror.face import Directory, Master, Sets, answering, load_settings, show
+from fastmirror.face import Directory, Executor, Master, Scheduler, Sets, answering, load_settings, show, with_crew
 from fastmirror.offering import app
 
 __all__ = ["app"]
@@ -23,7 +23,7 @@ _Workers = Annotated[
 @app.command(
     epilog="Exit status: 0 all is well, or was repaired; 1 something is missing or corrupt after repair, or a default"
     " configuration was just written; 2 settings, or no mirror there; 3 another run holds the mirror; 4 removals were"
-    " held back; 6 storage failed; 70 a bug; 130, 143 interrupted."
+    " held back; 5 the cluster is unusable; 6 storage failed; 70 a bug; 130, 143 interrupted."
 )
 @answering
 def verify(
@@ -44,6 +44,8 @@ def verify(
         str | None, typer.Option("--budget-bytes", metavar="SIZE", help="So much, likewise: 500M, 20G.")
     ] = None,
     workers: _Workers = 0,
+    executor: Executor = None,
+    scheduler: Scheduler = None,
     directory: Directory = None,
     master: Master = None,
     sets: Sets = None,
@@ -53,6 +55,7 @@ def verify(
 
     seconds = None if budget is None else parse_duration("--budget", budget)
     size = None if budget_bytes is None else parse_size("--budget-bytes", budget_bytes)
+    sets = with_crew(sets, executor, scheduler)
     settings = load_settings(context.obj.configuration, directory=directory, master=master, sets=sets)
     require_mirror(settings)
     from fastmirror import reports

@@ -109,7 +109,7 @@ class _Verification(Run):
         _LOG.info("verification begins: %s", self._settings.storage.directory)
         with self._signals():
             status, error = self._cut_short(self._verify)
-            if self._marked and not self._options.dry_run and (not status or status > 128):
+            if self._marked and not self._options.dry_run and (not status or self._is_cut_short):
                 self._wind_up()
             verification = self._sum_up(status, error)
         told = verification._replace(found=(), failures=(), unowned_paths=())

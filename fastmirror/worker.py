@@ -149,7 +149,7 @@ class Workshop:
             if isinstance(job, FilesJob):
                 _FilesTask(job, self._bench, self._take).start()
             else:
-                begun = job.held.begun if job.held is not None else time.monotonic()
+                begun = job.held.begun if job.held is not None else time.time()
                 ProjectTask(job, self._bench, partial(self._take_project, begun)).start()
 
     def _take(self, answer: FilesOutcome) -> None:
@@ -159,7 +159,7 @@ class Workshop:
         if isinstance(answer, Split):
             self._answers.append(answer._replace(held=answer.held._replace(begun=begun)))
         else:
-            self._answers.append(answer._replace(seconds=time.monotonic() - begun))
+            self._answers.append(answer._replace(seconds=max(0.0, time.time() - begun)))
 
 
 def _legacy_names(context: Context, storage: Storage) -> LegacyNames | None:

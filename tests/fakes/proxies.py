@@ -24,8 +24,11 @@ class Proxy(socketserver.ThreadingTCPServer):
     daemon_threads = True
     scheme: ClassVar[str]
 
-    def __init__(self, handler: type[socketserver.BaseRequestHandler], routes: Mapping[str, int]) -> None:
-        super().__init__(("127.0.0.1", 0), handler)
+    def __init__(
+        self, handler: type[socketserver.BaseRequestHandler], routes: Mapping[str, int], address: str = "127.0.0.1"
+    ) -> None:
+        super().__init__((address, 0), handler)
+        self.address = address
         self.routes = routes  # host -> port on loopback; any other host is asked as it was named
         self.hosts: list[str] = []  # that were asked for, as they were named
         self.credentials: set[str] = set()  # that were shown
@@ -43,7 +46,8 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     def url(self, scheme: str | None = None, userinfo: str = "") -> str:
         """Its address, with a user and a password if they are given."""
-        return f"{scheme or self.scheme}://{userinfo}{'@' if userinfo else ''}127.0.0.1:{self.server_address[1]}"
+        host, port = self.address, self.server_address[1]
+        return f"{scheme or self.scheme}://{userinfo}{'@' if userinfo else ''}{host}:{port}"
 
     def connect(self, host: str, port: int) -> socket.socket:
         """A connection to what was asked for."""
@@ -59,8 +63,8 @@ class HttpProxy(Proxy):
 
     scheme = "http"
 
-    def __init__(self, routes: Mapping[str, int] | None = None) -> None:
-        super().__init__(_Forwarding, routes or {})
+    def __init__(self, routes: Mapping[str, int] | None = None, address: str = "127.0.0.1") -> None:
+        super().__init__(_Forwarding, routes or {}, address)
 
 
 class SocksProxy(Proxy):

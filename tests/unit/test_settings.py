@@ -17,7 +17,7 @@ from fastmirror.ini import read_ini
 from fastmirror.layout import Layout, PageFormat
 from fastmirror.settings import Settings, fingerprint
 from fastmirror.settings_file import _SUPPORTED, DEFAULT_CONFIGURATION, DEFAULT_FILE_HOST, parse_settings
-from fastmirror.settings_upstream import DEFAULT_MASTER
+from fastmirror.settings_upstream import DEFAULT_MASTER, as_host_has_it
 
 
 def mirror(*lines: str, **overrides: str) -> Settings:
@@ -145,6 +145,7 @@ KEYS = [
 # That are tried elsewhere: of one value alone, or of a branch of their own.
 KEYS_ELSEWHERE = {
     *("release-files", "storage-backend", "file-hosts", "with-dependencies", "local-json"),
+    *("executor", "scheduler"),
     *("max-root-size", "max-page-size", "max-root-memory", "max-page-memory", "max-metadata-size", "max-file-size"),
 }
 
@@ -694,3 +695,36 @@ def test_the_fingerprint_has_nothing_to_do_with_the_projects_mirrored_or_the_pac
 
 def test_the_fingerprint_is_the_same_in_every_release_and_process():
     assert fingerprint(mirror(), 1) == "3194d6643987ad165a5aea6fd3142822"
+
+
+def test_a_clusters_host_has_its_own_proxy_unless_one_is_chosen_and_its_own_download_mirrors_first() -> None:
+    near = {
+        "HTTPS_PROXY": "http://near:3128",
+        "NO_PROXY": "a b",
+        "FASTMIRROR_DOWNLOAD_MIRROR": "https://near https://x",
+    }
+    parent = {"HTTPS_PROXY": "http://far:3128"}
+    text = "[mirror]\ndirectory = /srv\ndownload-mirror = https://x\n"
+    upstream = parse_settings(text, environment=parent).upstream
+    there = as_host_has_it(upstream, near, [])
+    assert (there.proxy, there.no_proxy, there.download_mirrors) == (
+        "http://near:3128",
+        "a,b",
+        ("https://near", "https://x"),
+    )
+    assert as_host_has_it(upstream, {}, []).proxy is None
+    chosen = parse_settings(text + "proxy = http://chosen:3128\n", environment=parent).upstream
+    assert as_host_has_it(chosen, near, []).proxy == "http://chosen:3128"
+    with pytest.raises(SettingsError, match="FASTMIRROR_DOWNLOAD_MIRROR"):
+        as_host_has_it(upstream, {"FASTMIRROR_DOWNLOAD_MIRROR": "http://near"}, [])
+
+
+def test_a_cluster_needs_its_schedulers_address_and_one_without_use_is_told() -> None:
+    text = "[mirror]\ndirectory = /srv\n"
+    pool = parse_settings(f"{text}executor = dask\nscheduler = tls://10.0.0.1:8786\n").pool
+    assert (pool.executor, pool.scheduler) == ("dask", "tls://10.0.0.1:8786")
+    with pytest.raises(SettingsError, match="needs a scheduler"):
+        parse_settings(f"{text}executor = dask\n")
+    with pytest.raises(SettingsError, match="the address of a dask scheduler"):
+        parse_settings(f"{text}executor = dask\nscheduler = 10.0.0.1\n")
+    assert "without effect" in parse_settings(f"{text}scheduler = tcp://10.0.0.1:8786\n").warnings[0]

@@ -1,0 +1,235 @@
+"""A run whose work is done by the workers of a real dask cluster: the same tree, whoever dies, stops or is refused."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fastmirror
+from tests.conftest import Mirror, end_group
+from tests.dask import Dask
+from tests.fakes import faults
+from tests.fakes.index import FakeIndex
+from tests.fakes.proxies import HttpProxy
+from tests.processes import group_lives, owner_of, until
+from tests.published import at_rest, problems, spoil, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.fakes.wire import Record
+
+PAGES, FILES = 6, 12
+pytestmark = pytest.mark.xdist_group("cluster")
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
+    """A scheduler and three workers; a test that spoils some brings others."""
+    dask = Dask(tmp_path_factory.mktemp("dask"))
+    try:
+        dask.add(3)
+        yield dask
+    finally:
+        dask.close()
+
+
+@pytest.fixture
+def mirror(mirror: Mirror, dask: Dask) -> Mirror:
+    """Its work is done by the cluster."""
+    mirror.settings |= {
+        "executor": "dask", "scheduler": dask.scheduler, "index-transfers": str(PAGES), "file-transfers": str(FILES),
+    }  # fmt: skip
+    return mirror
+
+
+def tree(web: Path) -> dict[str, bytes]:
+    """All that readers can see, but for what says when."""
+    files = {path.relative_to(web).as_posix(): path for path in web.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name != "last-modified"}
+
+
+def single(mirror: Mirror, index: FakeIndex) -> dict[str, bytes]:
+    """The tree that one machine makes of the same upstream."""
+    home = mirror.home / "single"
+    home.mkdir()
+    other = Mirror(home, index.url)
+    succeed(other.run())
+    return tree(other.web)
+
+
+def holder(dask: Dask, record: Record) -> subprocess.Popen[bytes]:
+    """The worker that has asked for this."""
+    pid = owner_of(record.port, [worker.pid for worker in dask.workers])
+    return next(worker for worker in dask.workers if worker.pid == pid)
+
+
+def test_three_workers_make_the_tree_that_one_machine_makes_and_keep_the_whole_budget(mirror, index) -> None:
+    index.fill(90, files=3)
+    index.fault("/simple/?*", faults.status(429, retry_after=0), times=2, skip=40)
+    pages = index.gate("/simple/?*")
+    run = mirror.start()
+    pages.wait(PAGES)
+    pages.open()
+    stdout, stderr = run.communicate(timeout=60)
+    assert (run.returncode, stderr) == (0, ""), stdout
+    assert max(record.crowd for record in index.requests) <= PAGES + FILES
+    first = [record.path for record in index.requests[: PAGES + 1]]
+    assert all(path.startswith("/simple/") for path in first), "no page was let go before all workers had asked"
+    assert problems(mirror, index) == []
+    assert tree(mirror.web) == single(mirror, index)
+    log = (mirror.directory / ".fastmirror/log/fastmirror.log").read_text()
+    assert len(set(re.findall(r"(tcp://\S+) takes part", log))) == 3
+    assert "upstream asks for less" in log
+
+
+def test_a_forced_check_and_verify_find_and_mend_what_is_damaged(mirror, index) -> None:
+    index.fill(20, files=3)
+    succeed(mirror.run())
+    whole = tree(mirror.web)
+    names = [Path(name).name for name in whole if name.startswith("packages/") and not name.endswith(".metadata")]
+    spoil(at_rest(mirror, names[0]))
+    succeed(mirror.run("--force-check"))
+    assert tree(mirror.web) == whole
+    spoil(at_rest(mirror, names[1]))
+    assert mirror.run("--dry-run", command="verify").status == 1
+    found = mirror.run(command="verify")
+    assert (found.status, found.stderr) == (0, ""), found
+    assert tree(mirror.web) == whole
+
+
+def test_one_worker_is_killed_and_one_stopped_in_the_middle_and_the_tree_is_the_same(mirror, index, dask) -> None:
+    index.fill(60, files=3)
+    gate = index.gate("/simple/?*", skip=20)
+    run = mirror.start()
+    gate.wait(PAGES)
+    held = [record for record in index.requests if record.path.startswith("/simple/") and not record.status]
+    killed, stopped, *_ = {worker.pid: worker for worker in (holder(dask, record) for record in held)}.values()
+    killed.kill()
+    stopped.send_signal(signal.SIGSTOP)
+    gate.open()
+    stdout, stderr = run.communicate(timeout=90)
+    stopped.send_signal(signal.SIGCONT)
+    dask.add(1)
+    assert run.returncode == 0, (stdout, stderr)
+    assert "is gone" in stderr
+    assert "is silent" in stderr
+    assert problems(mirror, index) == []
+    assert tree(mirror.web) == single(mirror, index)
+    index.clear_requests()
+    succeed(mirror.run())
+    assert index.paths() == ["/simple/"]
+
+
+def test_a_run_that_is_told_to_end_takes_what_is_done_and_the_next_goes_on(mirror, index) -> None:
+    index.fill(30, files=2)
+    gate = index.gate("/simple/?*", skip=20)
+    run = mirror.start()
+    gate.wait()
+    run.terminate()
+    _, stderr = run.communicate(timeout=30)
+    assert run.returncode == 128 + signal.SIGTERM, stderr
+    gate.open()
+    index.clear_faults()
+    index.clear_requests()
+    succeed(mirror.run())
+    assert 0 < len(index.paths("/simple/?"[:-1])) - 1 < 30
+    assert problems(mirror, index) == []
+
+
+def test_workers_of_a_run_that_was_killed_publish_nothing_and_leave_it(mirror, index) -> None:
+    index.fill(30, files=2)
+    gate = index.gate("/simple/?*")
+    run = mirror.start()
+    gate.wait(PAGES)
+    end_group(run, signal.SIGKILL)
+    run.communicate()
+    until(lambda: not group_lives(run.pid), "the run is gone")
+    gate.open()
+    until(lambda: len(index.paths("/packages/")) > 5, "its workers go on for a moment")
+    assert not list(mirror.web.glob("simple/??/*")), "a page without a parent"
+    succeed(mirror.run())
+    assert problems(mirror, index) == []
+
+
+def test_a_host_goes_its_own_ways_and_is_held_to_its_own_limit(mirror, index, tmp_path) -> None:
+    index.fill(30, files=2)
+    with FakeIndex() as near, HttpProxy() as proxy:
+        near.fill(30, files=2)
+        other = Dask(tmp_path)
+        try:
+            ways = {"http_proxy": proxy.url(), "FASTMIRROR_DOWNLOAD_MIRROR": near.url, "FASTMIRROR_MAX_TRANSFERS": "1"}
+            other.add(environment=ways)
+            succeed(mirror.run(set={"scheduler": other.scheduler}))
+        finally:
+            other.close()
+        assert len(proxy.hosts) > 30
+        assert near.paths("/packages/")
+        assert not index.paths("/packages/")
+        assert max(record.crowd for record in near.requests) == 1
+    assert problems(mirror, index) == []
+
+
+# Who cannot take part
+
+
+def test_workers_of_another_version_or_without_the_directory_are_refused_by_name(mirror, index, tmp_path) -> None:
+    index.fill(3)
+    succeed(mirror.run())
+    shutil.copytree(Path(fastmirror.__file__).parent, tmp_path / "old/fastmirror")
+    text = Path(fastmirror.__file__).read_text().replace(fastmirror.__version__, "0.0.1")
+    (tmp_path / "old/fastmirror/__init__.py").write_text(text)
+    hidden = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {mirror.directory} && exec "$@"', "sh"]
+    is_hidden = subprocess.run([*hidden, "true"], capture_output=True).returncode == 0
+    index.fill(6, seed=1)
+    dask = Dask(tmp_path)
+    try:
+        dask.add(environment={"PYTHONPATH": str(tmp_path / "old")})
+        if is_hidden:
+            dask.add(through=hidden)
+        result = mirror.run(set={"scheduler": dask.scheduler})
+    finally:
+        dask.close()
+    assert result.status == 5
+    assert f"it has fastmirror 0.0.1, and the run is {fastmirror.__version__}" in result.stderr
+    if is_hidden:
+        assert "it does not see the mirror's directory" in result.stderr
+    assert "can take part" in result.stdout + result.stderr
+    succeed(mirror.run())
+    assert problems(mirror, index) == []
+
+
+def test_without_workers_a_run_says_so_waits_a_while_and_ends(mirror, index, tmp_path) -> None:
+    index.fill(3)
+    dask = Dask(tmp_path)
+    try:
+        result = mirror.run(set={"scheduler": dask.scheduler, "timeout": "1"})
+    finally:
+        dask.close()
+    assert result.status == 5
+    assert "waiting for one" in result.stderr
+    assert f"no worker of {dask.scheduler} is there" in result.stdout + result.stderr
+    assert not list(mirror.web.glob("simple/??/*"))
+
+
+def test_without_a_scheduler_a_run_ends_with_one_line(mirror, index) -> None:
+    index.fill(3)
+    result = mirror.run(set={"scheduler": "tcp://127.0.0.1:1", "timeout": "1"})
+    assert result.status == 5
+    assert "no dask scheduler answers at tcp://127.0.0.1:1" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_where_dask_is_not_installed_the_command_that_installs_it_is_named(mirror, index, tmp_path) -> None:
+    index.fill(3)
+    (tmp_path / "distributed.py").write_text("raise ModuleNotFoundError(name='distributed')")
+    mirror.environment["PYTHONPATH"] = f"{tmp_path}:{Path(fastmirror.__file__).parents[1]}"
+    result = mirror.run()
+    assert result.status == 2
+    assert "pip install 'fastmirror[dask]'" in result.stderr
