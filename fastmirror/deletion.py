@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.changes import write_diff
 from fastmirror.errors import SettingsError
-from fastmirror.lock import hold_lock
+from fastmirror.holding import hold_mirror
 from fastmirror.packing import paths_of, unpack_files
 from fastmirror.pages import published_paths
 from fastmirror.removal import Leaving, retract, unlink_unnamed
@@ -43,11 +43,11 @@ def delete_projects(settings: Settings, names: Sequence[NormalizedName], *, dry_
 
     Killed, the next run finds what is left to remove. Files that another project names too stay.
     """
-    directory = settings.storage.directory
-    if not os.path.exists(state_path(directory)):
-        raise SettingsError(f"there is no state that says what projects hold: {directory!r} (hint: mirror)")
-    with hold_lock(directory) as lock:
-        parts = open_parts(settings, lock, writes=not dry_run)
+    if settings.storage.s3 is None:
+        _require_state(settings)
+    with hold_mirror(settings.storage) as hold:
+        _require_state(settings)
+        parts = open_parts(settings, hold, writes=not dry_run)
         try:
             known = parts.state.known(names)
             deletion = _look(parts, names, known, dry_run)
@@ -56,8 +56,15 @@ def delete_projects(settings: Settings, names: Sequence[NormalizedName], *, dry_
                 _LOG.info("deleted by command: %s", ", ".join(deletion.held) or "nothing")
             return deletion
         finally:
+            hold.keep(parts.state, has_changed=not dry_run)
             parts.storage.close()
             parts.state.close()
+
+
+def _require_state(settings: Settings) -> None:
+    directory = settings.storage.directory
+    if not os.path.exists(state_path(directory)):
+        raise SettingsError(f"there is no state that says what projects hold: {directory!r} (hint: mirror)")
 
 
 def _look(

@@ -25,8 +25,8 @@ from fastmirror.bundle import (
 from fastmirror.changes import begin_journal, changed_since, next_export
 from fastmirror.descriptors import hash_descriptor
 from fastmirror.errors import MirrorError, SettingsError
+from fastmirror.holding import hold_mirror
 from fastmirror.layout import METADATA_SUFFIX, PageFormat, index_path
-from fastmirror.lock import hold_lock
 from fastmirror.names import NormalizedName
 from fastmirror.packing import unpack_files
 from fastmirror.pages import published_paths
@@ -81,14 +81,15 @@ def export_mirror(
     """
     if os.path.exists(os.path.join(directory, MANIFEST)):
         raise SettingsError(f"there is a bundle already: {directory!r}")
-    with hold_lock(settings.storage.directory) as lock:
-        parts = open_parts(settings, lock)
+    with hold_mirror(settings.storage) as hold:
+        parts = open_parts(settings, hold)
         try:
             if not parts.clean:
                 raise MirrorError("the last run was cut off, and its pages may be behind (hint: mirror, then export)")
             progress.begin("writing the bundle")
             return _Export(parts, directory, since).write(sign_key)
         finally:
+            hold.keep(parts.state, has_changed=True)
             parts.storage.close()
             parts.state.close()
 

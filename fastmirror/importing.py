@@ -27,9 +27,9 @@ from fastmirror.bundle import (
 from fastmirror.changes import note_removed, note_written
 from fastmirror.errors import PageError, SettingsError, StorageError, UpstreamError
 from fastmirror.history import begin_run, end_run
+from fastmirror.holding import hold_mirror
 from fastmirror.lastserial import show_serial
 from fastmirror.layout import Layout, PageFormat, Tree, index_path, page_path
-from fastmirror.lock import hold_lock
 from fastmirror.names import NormalizedName
 from fastmirror.packing import paths_of, unpack_files
 from fastmirror.pages import published_paths
@@ -88,14 +88,15 @@ def import_bundle(
     if allowed_signers is not None:
         signer = signing.require_signature(manifest_of(directory), allowed_signers)
     header, entries = read_manifest(directory)
-    with hold_lock(settings.storage.directory) as lock:
-        parts = open_parts(settings, lock)
+    with hold_mirror(settings.storage) as hold:
+        parts = open_parts(settings, hold)
         try:
             _require_next(parts, header)
             done = _Import(parts, header, entries, directory, progress).apply()
             ended(parts.storage)
             return done._replace(signer=signer)
         finally:
+            hold.keep(parts.state, has_changed=True)
             parts.storage.close()
             parts.state.close()
 

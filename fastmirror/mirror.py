@@ -18,7 +18,7 @@ from fastmirror.errors import MirrorError, StorageError, UpstreamError
 from fastmirror.execution import Terms
 from fastmirror.filters import Filters
 from fastmirror.history import begin_run, end_run, past_runs
-from fastmirror.lock import hold_lock
+from fastmirror.holding import hold_mirror
 from fastmirror.removal import Removals, is_held_back, settle, unlink_doomed
 from fastmirror.rootindex import root_paths, write_feed
 from fastmirror.run import Run, open_parts
@@ -31,6 +31,7 @@ from fastmirror.wanted import wanted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastmirror.holding import Hold
     from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
     from fastmirror.settings import Settings
@@ -68,8 +69,8 @@ def run_mirror(
     """
     settings = replace(settings, upstream=with_netrc(settings.upstream))
     with ExitStack() as stack:
-        lock = stack.enter_context(hold_lock(settings.storage.directory))
-        run = stack.enter_context(_Run(settings, options, progress, supervisor, lock))
+        hold = stack.enter_context(hold_mirror(settings.storage))
+        run = stack.enter_context(_Run(settings, options, progress, supervisor, hold))
         try:
             return run.go()
         finally:
@@ -80,9 +81,9 @@ class _Run(Run):
     """A run's steps in the order in which they happen."""
 
     def __init__(
-        self, settings: Settings, options: RunOptions, progress: Progress, supervisor: Supervisor, lock: int
+        self, settings: Settings, options: RunOptions, progress: Progress, supervisor: Supervisor, hold: Hold
     ) -> None:
-        parts = open_parts(settings, lock)
+        parts = open_parts(settings, hold)
         begun = time.time()
         self._options = options
         self._session = Session(settings.upstream)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from fastmirror.execution import Terms
+    from fastmirror.holding import Hold
     from fastmirror.layout import Tree
     from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
@@ -46,11 +47,11 @@ class Parts(NamedTuple):
     tree: Tree
     clean: bool  # the last run ended in order, or there was none
     settings_digest: str
-    lock: int  # the descriptor
+    hold: Hold
 
 
-def open_parts(settings: Settings, lock: int, *, writes: bool = True) -> Parts:
-    """Open a mirror whose lock is held; without `writes` nothing is made or swept."""
+def open_parts(settings: Settings, hold: Hold, *, writes: bool = True) -> Parts:
+    """Open a mirror that is held; without `writes` nothing is made or swept."""
     directory = settings.storage.directory
     storage = open_storage(settings.storage)
     if writes:
@@ -63,7 +64,7 @@ def open_parts(settings: Settings, lock: int, *, writes: bool = True) -> Parts:
     state.notes = Notes(settings.run.diff_file is not None, next_export(state))
     tree = settle_tree(settings, state, storage)
     clean = state.get("clean") == "1" or (writes and _is_new(state, storage))
-    return Parts(settings, storage, state, tree, clean, fingerprint(settings, RENDERER_VERSION), lock)
+    return Parts(settings, storage, state, tree, clean, fingerprint(settings, RENDERER_VERSION), hold)
 
 
 def _is_new(state: State, storage: Storage) -> bool:
@@ -84,7 +85,9 @@ class Run:
         self._serial: int | None = None
         self._marked = False
         self._is_cut_short = False  # in order: what is done is recorded
-        self._execution = Execution(terms, self._state, self._storage, parts.lock, counts, progress)
+        self._hold = parts.hold
+        self._only_looks = terms.dry_run
+        self._execution = Execution(terms, self._state, self._storage, parts.hold.descriptor, counts, progress)
         self._execution.every_hour = self._write_index
 
     def __enter__(self) -> Self:
@@ -92,6 +95,7 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self._execution.close()
+        self._hold.keep(self._state, has_changed=self._marked and not self._only_looks)
         self._storage.close()
         self._state.close()
 

@@ -14,7 +14,7 @@ from fastmirror.closure import Closure
 from fastmirror.errors import SettingsError
 from fastmirror.execution import Terms
 from fastmirror.filters import Filters
-from fastmirror.lock import hold_lock
+from fastmirror.holding import hold_mirror
 from fastmirror.planner import is_over_limit
 from fastmirror.removal import REMOVED_FILES_LEAST
 from fastmirror.rootindex import damaged_index
@@ -26,6 +26,7 @@ from fastmirror.upstream import Dialect, with_netrc
 from fastmirror.wanted import Wanted
 
 if TYPE_CHECKING:
+    from fastmirror.holding import Hold
     from fastmirror.names import NormalizedName
     from fastmirror.progress import Progress
     from fastmirror.settings import PoolSettings, Settings
@@ -55,14 +56,20 @@ class VerifyOptions(NamedTuple):
 
 def verify_mirror(settings: Settings, options: VerifyOptions, progress: Progress) -> Verification:
     """Do one verification. Raises MirrorError for what prevents it; what it finds is in the Verification."""
+    if settings.storage.s3 is None:
+        _require_state(settings)
+    settings = replace(settings, upstream=with_netrc(settings.upstream), pool=_pool(settings, options))
+    with ExitStack() as stack:
+        hold = stack.enter_context(hold_mirror(settings.storage))
+        _require_state(settings)
+        verification = stack.enter_context(_Verification(settings, options, progress, hold))
+        return verification.go()
+
+
+def _require_state(settings: Settings) -> None:
     directory = settings.storage.directory
     if not os.path.exists(state_path(directory)):
         raise SettingsError(f"there is no state that says what is to be verified: {directory!r} (hint: mirror)")
-    settings = replace(settings, upstream=with_netrc(settings.upstream), pool=_pool(settings, options))
-    with ExitStack() as stack:
-        lock = stack.enter_context(hold_lock(directory))
-        verification = stack.enter_context(_Verification(settings, options, progress, lock))
-        return verification.go()
 
 
 def _pool(settings: Settings, options: VerifyOptions) -> PoolSettings:
@@ -82,8 +89,8 @@ def _pool(settings: Settings, options: VerifyOptions) -> PoolSettings:
 class _Verification(Run):
     """A verification's steps in the order in which they happen."""
 
-    def __init__(self, settings: Settings, options: VerifyOptions, progress: Progress, lock: int) -> None:
-        parts = open_parts(settings, lock, writes=not options.dry_run)
+    def __init__(self, settings: Settings, options: VerifyOptions, progress: Progress, hold: Hold) -> None:
+        parts = open_parts(settings, hold, writes=not options.dry_run)
         self._options = options
         terms = Terms(
             settings,
