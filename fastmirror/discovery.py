@@ -131,11 +131,6 @@ class Discovery:
         if dialect is None:
             kind = reply.headers.get("content-type", "")
             raise UpstreamError(f"root index is not in this upstream's format: {kind!r:.80}, expected {settled}")
-        weight = index_weight(reply.body, html=dialect is Dialect.HTML)
-        if len(reply.body) > _LIGHT_BYTES and weight > self._root_memory:
-            raise UpstreamError(
-                f"root index takes more memory than allowed ({self._root_memory} bytes, hint: max-root-memory)"
-            )
         digest = xxhash.xxh3_128_hexdigest(reply.body)
         return Root(reply, dialect, digest, is_new=digest != applied.get("root_digest"), is_whole=is_whole)
 
@@ -164,7 +159,7 @@ class Discovery:
                 return Found({}, [], int(serial), 0)
             return self._plan_whole(root.dialect, load_root(self._cache))
         old = load_root(self._cache) if trust_cache and self._applied() and root.dialect is Dialect.JSON else b""
-        change = root_change(old, root.reply.body, self._displays) if old else None
+        change = root_change(old, root.reply.body, self._displays, memory=self._root_memory) if old else None
         if change is None or change.serial is None or self._state is None:
             return self._plan_whole(root.dialect, root.reply.body)
         _log_skipped(change.skipped)
@@ -176,6 +171,10 @@ class Discovery:
         return Found(plan.update, remove, change.serial, 0, denied)
 
     def _plan_whole(self, dialect: Dialect, body: bytes) -> Found:
+        if len(body) > _LIGHT_BYTES and index_weight(body, html=dialect is Dialect.HTML) > self._root_memory:
+            raise UpstreamError(
+                f"root index takes more memory than allowed ({self._root_memory} bytes, hint: max-root-memory)"
+            )
         index = read_root(body, dialect, f"{self._master}/simple/", self._displays)
         _log_skipped(index.skipped)
         if index.serial is None:

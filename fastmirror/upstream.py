@@ -19,6 +19,7 @@ from fastmirror.simple import ACCEPT_ANY, ACCEPT_HTML, ACCEPT_JSON, API_VERSION,
 from fastmirror.simple_entry import MAX_INTEGER
 from fastmirror.simple_html import parse_html_index
 from fastmirror.transport import Reply, Request
+from fastmirror.weight import index_weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -138,6 +139,7 @@ _PROJECTS = b'"projects":['
 _BETWEEN = b"},{"
 _CHUNK_BYTES = 256 << 10
 _CHANGES_MOST = 50_000
+_PIECE_BYTES = 150  # of memory for an entry that is compared, beside its bytes: an object, a place in a set
 
 
 def parse_json_root(body: bytes, displays: dict[NormalizedName, str] | None = None) -> RootIndex:
@@ -248,20 +250,25 @@ def _parse_html_root(body: bytes, page_url: str, displays: dict[NormalizedName, 
     return RootIndex(projects, None, skipped)
 
 
-def root_change(old: bytes, new: bytes, displays: dict[NormalizedName, str] | None = None) -> RootChange | None:
+def root_change(
+    old: bytes, new: bytes, displays: dict[NormalizedName, str] | None = None, *, memory: int = 1 << 30
+) -> RootChange | None:
     """What changed between two root indexes of PyPI's form, at the cost of comparing bytes.
 
-    None if one is of another form or unusable, or if so much changed that reading the whole costs less.
-    `displays` is filled as by read_root, of what changed.
+    None if one is of another form or unusable, if so much changed that reading the whole costs less, or if comparing
+    might take more than `memory` bytes. `displays` is filled as by read_root, of what changed.
     """
     try:
-        (old_start, old_end), (start, end) = _flat_array(old), _flat_array(new)
+        (old_start, old_end, _), (start, end, entries) = _flat_array(old), _flat_array(new)
+        if entries * _PIECE_BYTES + 2 * len(new) > memory:
+            return None
         fresh = set(new[start + 1 : end - 1].split(_BETWEEN))
         gone = _without(old, old_start + 1, old_end - 1, fresh)
         if len(fresh) + len(gone) > _CHANGES_MOST:
             return None
-        changed = _collect(orjson.loads(new[:start] + b"]}").get("meta"), iter([_entries(list(fresh))]), displays)
-        removed = _collect({}, iter([_entries(gone)])).projects
+        head = _loads(new[:start] + b"]}", memory)
+        changed = _collect(head.get("meta"), iter([_entries(list(fresh), memory)]), displays)
+        removed = _collect({}, iter([_entries(gone, memory)])).projects
     except (ValueError, AttributeError, PageError):
         return None
     return RootChange(
@@ -269,12 +276,13 @@ def root_change(old: bytes, new: bytes, displays: dict[NormalizedName, str] | No
     )
 
 
-def _flat_array(body: bytes) -> tuple[int, int]:
-    """As _array, for entries that hold no objects: only there is each piece between two seams an entry."""
+def _flat_array(body: bytes) -> tuple[int, int, int]:
+    """As _array, with the number of entries, which hold no objects: only there is each piece between two seams one."""
     start, end = _array(body)
-    if body[start : start + 1] != b"{" or body.count(b"{", start, end) != body.count(_BETWEEN, start, end) + 1:
+    entries = body.count(_BETWEEN, start, end) + 1
+    if body[start : start + 1] != b"{" or body.count(b"{", start, end) != entries:
         raise ValueError
-    return start, end
+    return start, end, entries
 
 
 def _without(body: bytes, start: int, end: int, fresh: set[bytes]) -> list[bytes]:
@@ -290,8 +298,15 @@ def _without(body: bytes, start: int, end: int, fresh: set[bytes]) -> list[bytes
     return gone
 
 
-def _entries(pieces: Sequence[bytes]) -> list[Any]:
-    entries: list[Any] = orjson.loads(b"[{" + _BETWEEN.join(pieces) + b"}]") if pieces else []
+def _loads(text: bytes, memory: int) -> Any:  # noqa: ANN401 - JSON of any shape
+    """Raises ValueError for what is no JSON, and for what might take more than `memory` bytes."""
+    if index_weight(text, html=False) > memory:
+        raise ValueError
+    return orjson.loads(text)
+
+
+def _entries(pieces: Sequence[bytes], memory: int) -> list[Any]:
+    entries: list[Any] = _loads(b"[{" + _BETWEEN.join(pieces) + b"}]", memory) if pieces else []
     if len(entries) != len(pieces):
         raise ValueError  # a seam stood within a text
     return entries

@@ -319,6 +319,22 @@ def test_so_many_changes_take_the_whole_of_both():
 
 
 @pytest.mark.case(2)
+@pytest.mark.parametrize(
+    "new",
+    [
+        pytest.param(root(*((f"p-{number}", 1) for number in range(200))), id="many entries"),
+        pytest.param(b'{"projects":[{"name":"six","is":[' + b",".join([b"[]"] * 300) + b"]}]}", id="heavy entry"),
+        pytest.param(
+            b'{"meta":{"is":[' + b",".join([b"1"] * 300) + b']},"projects":[{"name":"six"}]}', id="a heavy head"
+        ),
+    ],
+)
+def test_a_change_that_takes_more_memory_than_allowed_is_not_compared(new: bytes) -> None:
+    old = root(("six", 1))
+    assert root_change(old, new) is not None
+    assert root_change(old, new, memory=30_000) is None
+
+
 def test_a_change_in_a_large_index_is_found():
     listed = [(f"p-{number}", number + 1) for number in range(40_000)]
     changed = [*listed[:20_000], ("p-20000", 99_999), *listed[20_001:30_000], *listed[30_001:]]
