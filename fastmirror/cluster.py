@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from fastmirror.storage import Storage
 
 _LOG = logging.getLogger(__name__)
-_JOBS = 64  # in a batch
-_AHEAD = 3  # batches with a worker
 _SLOW_LEAST_S = 60.0
 _SLOW = 5  # times as long as a batch takes
 _TICK_S = 0.5
@@ -164,10 +162,7 @@ class Cluster:
             if not member.batches:
                 self._send(member, docket.next_suspects(), is_alone=True)
             return
-        while len(member.batches) < _AHEAD:
-            batch = docket.pieces(1, hands) or docket.fresh(_JOBS, hands)
-            if not batch:
-                break
+        while batch := docket.batch(*member.in_hand, hands):
             self._send(member, batch)
         if not member.batches and not docket.has_more and (batch := self._overdue(docket)):
             self._send(member, batch)

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 Key = tuple[str, int]
 _DEATHS = 2
+_WINDOW_LEAST = 64
+BATCH_JOBS = 64  # projects in a batch for a worker far away
+_PROJECTS_AHEAD = 3  # such batches with it
+_PIECES_AHEAD = 32
 _RECOVERY_S = 5.0
 _HOLD_LEAST_S = 0.5  # by which a wait is longer than the one under way, for the workers to be told
 
@@ -118,6 +122,16 @@ class Docket:
     def next_suspects(self) -> list[Job]:
         """Jobs for a worker that has nothing else, and gets nothing else until they are answered."""
         return self._suspects.popleft()
+
+    def batch(self, pieces: int, projects: int, hands: int, most: int = BATCH_JOBS) -> list[Job]:
+        """What goes next to one of `hands` workers far away, which has so many batches of either kind; perhaps nothing.
+
+        Projects go out many at once, and a piece goes alone: it may be a single large file, so that a worker has many
+        of them, or most of its transfers would have nothing to do (benchmarks/scale.py).
+        """
+        if pieces < _PIECES_AHEAD and (batch := self.pieces(1, hands)):
+            return batch
+        return self.fresh(most, hands) if projects < _PROJECTS_AHEAD else []
 
     def pieces(self, room: int, hands: int) -> list[Job]:
         """Up to `room` jobs of projects that are under way, for one of `hands` workers: its fair part of them."""
@@ -205,6 +219,10 @@ class Budget(NamedTuple):
     def most_workers(self) -> int:
         """So many can each have a transfer of either kind."""
         return min(self.index_transfers, self.file_transfers)
+
+    def window(self, workers: int) -> int:
+        """How many jobs each of so many workers has in hand, where giving them more costs next to nothing."""
+        return max(_WINDOW_LEAST, 4 * self.index_transfers // workers)
 
 
 class Purse:

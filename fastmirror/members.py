@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fastmirror.guest import Greeting
-from fastmirror.model import Load, Outcome, Split
+from fastmirror.model import FilesJob, Load, Outcome, Split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,12 @@ class Member:
         self.share: Share | None = None
         self.load = Load()
         self.heard_at = time.monotonic()
+
+    @property
+    def in_hand(self) -> tuple[int, int]:
+        """Its batches: of pieces, and of projects."""
+        pieces = sum(isinstance(batch.jobs[0], FilesJob) for batch in self.batches.values())
+        return pieces, len(self.batches) - pieces
 
     @property
     def takes_part(self) -> bool:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fastmirror.pages import Context
 
 _LOG = logging.getLogger(__name__)
-_WINDOW_LEAST = 64  # jobs with a worker
 _TICK_S = 0.5
 _DRAIN_S = 8.0
 
@@ -140,7 +139,7 @@ class Pool:
             self._send(worker, batch)
 
     def _window(self) -> int:
-        return max(_WINDOW_LEAST, 4 * self._purse.budget.index_transfers // len(self._workers))
+        return self._purse.budget.window(len(self._workers))
 
     def _send(self, worker: _Worker, batch: list[Job]) -> None:
         if worker.share is None:

@@ -62,6 +62,21 @@ def test_a_late_answer_is_none_to_the_job_that_publishes_what_pieces_brought() -
     assert len(taken) == 1
 
 
+def test_a_worker_far_away_has_few_batches_of_projects_and_many_pieces_beside_them() -> None:
+    docket = docket_of(Taken(), "large", *(f"project-{i}" for i in range(1000)))
+    projects, (job, *_) = 1, docket.batch(0, 0, 1)
+    while docket.batch(0, projects, 1):
+        projects += 1
+    pieces = tuple(FilesJob(job.name, i, ()) for i in range(40))
+    docket.settle(job, Split(project("large"), Held("page", "", "", "", (), Brought()), pieces))
+    given = 0
+    while batch := docket.batch(given, projects, 1):
+        assert len(batch) == 1
+        given += 1
+    assert (projects, given) == (3, 32)
+    assert [len(docket.batch(given - 1, projects, 1)), len(docket.batch(given, projects - 1, 1))] == [1, 64]
+
+
 def test_only_a_job_that_was_alone_when_its_worker_died_is_blamed() -> None:
     taken = Taken()
     docket = docket_of(taken, "bad", "good")
