@@ -83,6 +83,49 @@ def curve(points: dict[int, float], title: str, across: str, unit: str) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+LINES = ("#1a7f37", "#0969da", "#bf3989", "#9a6700", "#8250df", "#cf222e", "#1b7c83", "#7d8590")
+
+
+def curves(series: dict[str, dict[int, float]], title: str, across: str, unit: str) -> str:
+    """The picture of several costs by size, both on logarithmic scales; each is named in the key below."""
+    width, height, left, right, top = WIDTH, 330, 60, 40, 50
+    sizes = sorted({size for points in series.values() for size in points})
+    costs = [cost for points in series.values() for cost in points.values()]
+    least, most = math.log(min(costs) / 1.2), math.log(max(costs) * 1.2)
+    base = height - 50
+
+    def x(size: int) -> float:
+        return left + (width - left - right) * math.log(size / sizes[0]) / math.log(sizes[-1] / sizes[0])
+
+    def y(cost: float) -> float:
+        return top + (base - top) * (most - math.log(cost)) / (most - least)
+
+    parts = [
+        _open(width, height + 24 * len(series), title),
+        f'  <text class="head" x="12" y="24">{escape(title)}</text>',
+        f'  <line class="axis" x1="{left}" y1="{base}" x2="{width - right}" y2="{base}"/>',
+        f'  <text class="note" x="{width / 2}" y="{base + 38}" text-anchor="middle">{escape(across)}</text>',
+        *(
+            f'  <text class="note" x="{x(size):.1f}" y="{base + 18}" text-anchor="middle">{size:,}</text>'
+            for size in sizes
+        ),
+    ]
+    for power in range(math.ceil(least / math.log(10)), math.floor(most / math.log(10)) + 1):
+        at = f"{y(10.0**power):.1f}"
+        ends = f'x1="{left}" y1="{at}" x2="{width - right}" y2="{at}"'
+        label = f"{10**power:,} {escape(unit)}"
+        parts.append(f'  <line class="axis" stroke-dasharray="2 4" {ends}/>')
+        parts.append(f'  <text class="note" x="{left - 8}" y="{at}" text-anchor="end">{label}</text>')
+    for number, (name, points) in enumerate(series.items()):
+        colour, below = LINES[number % len(LINES)], height + 14 + 24 * number
+        line = " ".join(f"{x(size):.1f},{y(cost):.1f}" for size, cost in sorted(points.items()))
+        key = f'x1="{left}" y1="{below}" x2="{left + 24}" y2="{below}"'
+        parts.append(f'  <polyline fill="none" stroke="{colour}" stroke-width="2" points="{line}"/>')
+        parts.append(f'  <line stroke="{colour}" stroke-width="3" {key}/>')
+        parts.append(f'  <text x="{left + 34}" y="{below + 4}">{escape(name)}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
 def _bars(row: Row, longest: float, top: int) -> list[str]:
     scale = (WIDTH - LABELS - VALUES) / longest
     kind = "ours" if row.tool.startswith("fastmirror") else "peer"

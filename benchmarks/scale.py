@@ -22,6 +22,7 @@ from benchmarks.whole import BYTES, FILES, PROJECTS, Whole, draw_whole
 
 RESULTS = Path(__file__).parent / "results"
 HOSTS = (1, 2, 4, 8, 16, 32, 64)
+MANY = 16  # hosts, from which on a larger sample is needed, as they have more in hand
 HELPS = 1.25  # times as fast with twice the hosts: with less they have stopped helping
 GIGABIT = 1e9 / 8
 
@@ -71,9 +72,9 @@ class Point(NamedTuple):
 
 
 def simulate(world: World, whole: Whole) -> Point:
-    """One run; of a sample all is multiplied, and a batch is as much smaller as the sample is.
+    """One run; of a sample all is multiplied.
 
-    So the end of a run, which does not grow with PyPI, is multiplied too: what comes out errs on the long side.
+    So are its beginning and its end, which do not grow with PyPI: what comes out errs on the long side.
     """
     course = Simulation(world, whole).run()
     limit, use = bound(course)
@@ -128,29 +129,32 @@ def main() -> None:
     """Simulate every case with every number of hosts; print the table, keep result and chart."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", type=float, default=0.05, help="of all projects that are simulated (0.05)")
+    parser.add_argument("--larger", type=float, default=0.15, help=f"the same for {MANY} hosts and more (0.15)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hosts", type=int, nargs="+", default=HOSTS)
     options = parser.parse_args()
     begun = time.monotonic()
-    whole = draw_whole(options.share, options.seed)
-    say(f"{len(whole.projects):,} of {PROJECTS:,} projects with {whole.files:,} files, {whole.bytes / 1e12:.2f} TB")
+    few, many = (draw_whole(share, options.seed) for share in (options.share, options.larger))
+    for whole in (few, many):
+        say(f"{len(whole.projects):,} of {PROJECTS:,} projects with {whole.files:,} files, {whole.bytes / 1e12:.2f} TB")
     cases = {}
     for case in CASES:
-        points = [simulate(case.world._replace(hosts=hosts), whole) for hosts in options.hosts]
+        worlds = (case.world._replace(hosts=hosts) for hosts in options.hosts)
+        points = [simulate(world, few if world.hosts < MANY else many) for world in worlds]
         cases[case.name] = points
         say(f"{case.name}: {', '.join(f'{p.hosts}: {_hours(p.hours)} ({p.limit} {p.use:.0%})' for p in points)}")
     say(f"simulated in {time.monotonic() - begun:.0f} s\n")
     say(table(cases))
-    keep(cases, whole, options.seed)
+    keep(cases, (few, many), options.seed)
 
 
-def keep(cases: dict[str, list[Point]], whole: Whole, seed: int) -> None:
+def keep(cases: dict[str, list[Point]], samples: tuple[Whole, ...], seed: int) -> None:
     """Write the result with its assumptions, and its chart, into benchmarks/results."""
     name = f"scale-{datetime.now(UTC):%Y-%m-%d}-{commit()}"
     worlds = {case.name: case.world._asdict() | {"costs": case.world.costs._asdict()} for case in CASES}
     result = {
-        "projects": PROJECTS, "files": FILES, "bytes": BYTES, "share": whole.share, "seed": seed,
-        "drawn": {"files": whole.files, "bytes": whole.bytes},
+        "projects": PROJECTS, "files": FILES, "bytes": BYTES, "seed": seed,
+        "samples": [{"share": sample.share, "files": sample.files, "bytes": sample.bytes} for sample in samples],
         "worlds": _without_infinity(worlds),
         "points": {name: [point._asdict() for point in points] for name, points in cases.items()},
     }  # fmt: skip

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from benchmarks.whole import Piece, Project, Whole
     from fastmirror.model import Answer, Job
 
-AHEAD = 3  # batches with a worker of a cluster
-JOBS = 64  # in such a batch
-PER = 1.0
 _HELD = Held("", "", "", "", (), Brought())
 
 
@@ -82,7 +79,7 @@ class Member:
         self.core = Flow(1.0)
         self.pages = Flow(pages)  # seconds of connections
         self.files = Flow(files)
-        self.in_hand = 0  # jobs of a pool's worker, batches of a cluster's
+        self.pieces = self.others = 0  # in hand: jobs of a pool's worker, batches of a cluster's
 
 
 class Course(NamedTuple):
@@ -98,7 +95,6 @@ class Simulation:
 
     def __init__(self, world: World, whole: Whole) -> None:
         self._world = world
-        self._jobs_in_batch = max(1, round(JOBS * whole.share))  # so that as much of all is in hand
         self._projects: dict[str, Project] = {project.name: project for project in whole.projects}
         self._upstream, self._upstream_pages = Flow(world.upstream), Flow(world.upstream_pages)
         self._store, self._store_objects = Flow(world.store), Flow(world.store_objects)
@@ -117,14 +113,14 @@ class Simulation:
             self._top_up(member)
         while self._returns:
             self._now, _, member, jobs = heapq.heappop(self._returns)
-            member.in_hand -= 1
-            for job in jobs:
-                self._docket.settle(job, self._answer(job))
+            self._count(member, jobs, -1)
+            answers = [(job, self._answer(job)) for job in jobs]
+            for job, answer in answers:
+                self._docket.settle(job, answer)
             self._top_up(member)
-            if self._docket.has_more:
+            if any(isinstance(answer, Split) for _, answer in answers):  # there is more for everybody
                 for other in self._members:
-                    if other.in_hand < self._ahead:
-                        self._top_up(other)
+                    self._top_up(other)
         if not self._docket.is_done:
             raise RuntimeError("jobs are left, and nobody has them")
         seconds = max(self._now, self._parent.until)
@@ -142,7 +138,6 @@ class Simulation:
         self._window = budget.window(min(world.processes, budget.most_workers))
         count = min(world.hosts * world.processes, budget.most_workers)
         share = Purse(budget).share_of(count)
-        self._ahead = max(AHEAD, int(share.file_transfers * PER))
         lines = (self._lines[i % world.hosts] for i in range(count))
         return [Member(line, share.index_transfers, share.file_transfers) for line in lines]
 
@@ -154,23 +149,26 @@ class Simulation:
     def _top_up(self, member: Member) -> None:
         docket, hands = self._docket, len(self._members)
         if self._world.hosts > 1:
-            while member.in_hand < self._ahead and (jobs := docket.pieces(1, hands)):
+            while jobs := docket.batch(member.pieces, member.others, hands):
                 self._give(member, jobs)
-            while member.in_hand < AHEAD and (jobs := docket.fresh(self._jobs_in_batch, hands)):
-                self._give(member, jobs)
-        elif member.in_hand <= self._window // 2:
-            room = self._window - member.in_hand
-            pieces = docket.pieces(room, hands)
-            for job in [*pieces, *docket.fresh(room - len(pieces), hands)]:
+        elif (in_hand := member.pieces + member.others) <= self._window // 2:
+            pieces = docket.pieces(self._window - in_hand, hands)
+            for job in [*pieces, *docket.fresh(self._window - in_hand - len(pieces), hands)]:
                 self._give(member, [job])
 
     def _give(self, member: Member, jobs: list[Job]) -> None:
         """They come back together."""
-        member.in_hand += 1
+        self._count(member, jobs, 1)
         self._given += 1
         self._given_out_s = self._now
         done = max(self._work(member, job) for job in jobs)
         heapq.heappush(self._returns, (done, self._given, member, jobs))
+
+    def _count(self, member: Member, jobs: list[Job], change: int) -> None:
+        if isinstance(jobs[0], FilesJob):
+            member.pieces += change
+        else:
+            member.others += change
 
     def _answer(self, job: Job) -> Answer:
         if isinstance(job, FilesJob):

@@ -185,7 +185,7 @@ def in_chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def needs_pieces(wants: Sequence[Want]) -> bool:
+def needs_pieces(wants: Sequence[Sized]) -> bool:
     """Whether a project's files are to be shared among workers."""
     return len(wants) > PIECE_FILES or sum(want.size or 0 for want in wants) > PIECE_BYTES
 
