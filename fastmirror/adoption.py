@@ -12,6 +12,9 @@ import contextlib
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +26,7 @@ from fastmirror.layout import Layout, PageFormat, Tree, metadata_path, page_path
 from fastmirror.model import Outcome, StoredFile
 from fastmirror.names import NormalizedName, normalize
 from fastmirror.packing import pack_files
+from fastmirror.planner import in_chunks
 from fastmirror.processes import in_stripes
 from fastmirror.schema import RecordedJob
 from fastmirror.shadowmire import read_serials
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 ADOPTED = "adopted"  # the settings digest of a row whose pages another program, or another state, has made
 _BATCH = 200
+_REMOTE_THREADS = 32
 _BASE = "http://mirror.invalid/simple"
 
 
@@ -97,6 +102,7 @@ def adopt(
             supervisor.work(f"taking over the tree: {total.projects:,} projects")
     with state.transaction():
         state.put({"adopting": None, "layout": str(tree.layout), "hash_index": "1" if tree.hash_index else None})
+        state.put({"whereabouts": storage.whereabouts})
     _LOG.warning(
         "taken over: %d projects, %d files, %d bytes; %d projects are planned anew, as their pages cannot be read",
         *total,
@@ -130,23 +136,19 @@ def _read_stripe(
     storage: Storage, tree: Tree, serials: Mapping[NormalizedName, int], stripe: int, stripes: int
 ) -> Iterator[list[Outcome | str]]:
     """In a process of its own: the rows of one part of the projects; the name where a page cannot be used."""
-    batch: list[Outcome | str] = []
-    for place, name in enumerate(_projects(storage, tree)):
-        if place % stripes != stripe:
-            continue
+    names = islice(_projects(storage, tree), stripe, None, stripes)
+
+    def read(name: NormalizedName) -> Outcome | str | None:
         try:
-            outcome = read_row(storage, tree, name, serials.get(name))
+            return read_row(storage, tree, name, serials.get(name))
         except (PageError, OSError) as error:
             _LOG.warning("%s: its page cannot be used, it is planned anew: %s", name, error)
-            batch.append(name)
-        else:
-            if outcome is not None:
-                batch.append(outcome)
-        if len(batch) >= _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+            return name
+
+    with ThreadPoolExecutor(_REMOTE_THREADS) if storage.is_remote else nullcontext() as threads:
+        for some in in_chunks(names, _BATCH):
+            found = map(read, some) if threads is None else threads.map(read, some)
+            yield [row for row in found if row is not None]
 
 
 def read_row(storage: Storage, tree: Tree, name: NormalizedName, noted: int | None) -> Outcome | None:

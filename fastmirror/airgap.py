@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fastmirror.commands import at_work, require_mirror
+from fastmirror.commands import at_work, require_directories, require_mirror
 from fastmirror.face import Directory, Sets, answering, load_settings, show
 from fastmirror.masking import clean
 from fastmirror.progress import human_bytes
@@ -41,6 +41,7 @@ def export(
 ) -> int:
     """Write the mirror, or what has changed in it, as a bundle for `import` elsewhere."""
     settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
+    require_directories(settings)
     require_mirror(settings)
     from fastmirror.exporting import export_mirror, last_export
 
@@ -73,6 +74,7 @@ def import_(
 ) -> int:
     """Apply a bundle that `export` wrote, once all of it is checked."""
     settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
+    require_directories(settings)
     from fastmirror.importing import import_bundle
     from fastmirror.telling import tell
 

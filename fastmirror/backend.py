@@ -13,4 +13,8 @@ if TYPE_CHECKING:
 
 def open_storage(settings: StorageSettings) -> Storage:
     """The tree of these settings, for this process."""
-    return FileTree.of(settings)
+    if settings.s3 is None:
+        return FileTree.of(settings)
+    from fastmirror.objecttree import ObjectTree
+
+    return ObjectTree(settings, settings.s3)

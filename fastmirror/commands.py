@@ -278,6 +278,15 @@ def _plan(settings: Settings, options: RunOptions, *, with_files: bool, as_json:
     return 1 if planned.failed else 0
 
 
+def require_directories(settings: Settings) -> None:
+    """Raises SettingsError if the tree is in an object store."""
+    if settings.storage.s3 is not None:
+        raise SettingsError(
+            "this is for a tree in directories, and the mirror's is in an object store"
+            " (hint: README, Mirror into an object store)"
+        )
+
+
 def require_mirror(settings: Settings) -> None:
     """Raises SettingsError if there is no mirror."""
     directory = settings.storage.directory

@@ -25,7 +25,7 @@ from fastmirror.upstream import is_json, project_url, with_netrc
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastmirror.settings import Settings
+    from fastmirror.settings import Settings, StorageSettings
 
 _DESCRIPTORS_BESIDE = 64  # of a worker, beside those of its transfers
 _INODES_LEAST = 100_000
@@ -71,6 +71,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("directory", directory)
         yield from _file_system(settings)
+        if settings.storage.s3 is not None:
+            yield _object_store(settings.storage)
         yield from _mirror(settings)
     yield _upstream(settings)
 
@@ -127,6 +129,16 @@ def _file_system(settings: Settings) -> Iterator[Finding]:
             open_storage(settings.storage).open_desk()
         except SettingsError as error:
             yield Finding("staging", str(error), False, "see there")
+
+
+def _object_store(storage: StorageSettings) -> Finding:
+    try:
+        tree = open_storage(storage)
+        is_empty = tree.is_empty()
+        said = f"{tree.whereabouts} answers, {'and has no tree yet' if is_empty else 'and has a tree'}"
+    except MirrorError as error:
+        return Finding("object store", str(error), False, "see there")
+    return Finding("object store", said)
 
 
 def _touch(path: str) -> None:

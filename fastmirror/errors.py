@@ -101,6 +101,6 @@ def is_access_failure(error: OSError) -> bool:
     return error.errno in _ACCESS_ERRNOS
 
 
-def is_storage_failure(error: OSError) -> bool:
+def is_storage_failure(error: OSError | StorageError) -> bool:
     """Whether this error is the storage's as a whole, so that the run must stop (exit 6)."""
-    return error.errno in _STORAGE_ERRNOS
+    return isinstance(error, StorageError) or error.errno in _STORAGE_ERRNOS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.bodies import Arrival, BodyFetch, Desk, MirroredFetch, checked
 from fastmirror.comparison import Method, holds
-from fastmirror.errors import is_storage_failure
+from fastmirror.errors import StorageError, is_storage_failure
 from fastmirror.layout import METADATA_SUFFIX, metadata_path
 from fastmirror.model import Brought, StoredFile, Want
 from fastmirror.sink import BUFFER_BYTES, FileSink, Goal
@@ -100,7 +100,7 @@ class Fetcher:
         """One file's trouble is never another's: whatever a step raises is this file's failure."""
         try:
             step()
-        except OSError as error:
+        except (OSError, StorageError) as error:
             done(_failed(want, Arrival("", "", 0, f"storage: {error}", is_storage_failure(error))))
         except Exception as error:  # noqa: BLE001 - one file's trouble is never another's
             _LOG.exception("%s: this is a bug", want.filename)
@@ -143,7 +143,7 @@ class Fetcher:
         paths = (want.path,) if want.path == want.long_path else (want.path, want.long_path)
         try:
             placement = place_file(self._storage, arrival, paths, repair=want.repair)
-        except OSError as error:
+        except (OSError, StorageError) as error:
             done(_failed(want, arrival._replace(reason=f"storage: {error}", storage_failure=is_storage_failure(error))))
             return
         if not placement.path:
@@ -207,7 +207,7 @@ class Fetcher:
         if arrival.staged:
             try:
                 placement = place_file(self._storage, arrival, (path,), repair=want.repair)
-            except OSError as error:
+            except (OSError, StorageError) as error:
                 arrival = arrival._replace(reason=f"storage: {error}", storage_failure=is_storage_failure(error))
             else:
                 if placement.path:
@@ -251,7 +251,10 @@ class Fetcher:
             with contextlib.suppress(OSError):
                 taken.extend(self._foreign_metadata(want))
 
-        self._desk.side.submit(check_each, lambda: then(found[0] if found else None, tuple(taken)))
+        self._check(check_each, lambda: then(found[0] if found else None, tuple(taken)))
+
+    def _check(self, check_each: Callable[[], None], then: Callable[[], None]) -> None:
+        self._desk.side.submit(check_each, then)
 
     def _foreign_metadata(self, want: Want) -> Iterator[str]:
         """The name of its core metadata file, where other bytes hold it."""

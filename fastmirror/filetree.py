@@ -47,6 +47,11 @@ class FileTree(Web, Storage):
             sets_modes=settings.manage_permissions,
         )
 
+    @property
+    def whereabouts(self) -> None:
+        """It is in the mirror's directory."""
+        return
+
     def prepare(self) -> None:
         """Make the directories, once a run, under the lock; staging is swept, and partials kept some days.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastmirror.commands import app, require_mirror
+from fastmirror.commands import app, require_directories, require_mirror
 from fastmirror.errors import SettingsError
 from fastmirror.face import LOOK_STATUSES, Directory, Sets, answering, load_settings, show
 
@@ -81,6 +81,7 @@ def serve(
 
 
 def _tree(settings: Settings) -> Tree:
+    require_directories(settings)
     require_mirror(settings)
     from fastmirror.inquiry import open_tree
 

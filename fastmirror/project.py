@@ -12,6 +12,7 @@ from fastmirror.errors import MirrorError, StorageError, is_storage_failure
 from fastmirror.gathering import Body
 from fastmirror.hidden import reveal
 from fastmirror.layout import document_paths
+from fastmirror.looking import look_at
 from fastmirror.model import (
     Brought,
     Checked,
@@ -67,6 +68,8 @@ class ProjectTask:
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
+        except StorageError as error:
+            self._fail(str(error), storage_failure=True)
         except MirrorError as error:
             self._fail(str(error))
         except OSError as error:
@@ -96,28 +99,32 @@ class ProjectTask:
         """Look at what is at rest, here, in the side thread, or in pieces handed to any worker."""
         files = list(self._stored.values())
         size = sum(file.size for file in files)
-        if size > PIECE_BYTES and len(files) > 1:
+        if self._bench.hands is not None:
+            self._look_beside(lambda found: self._take_whole_check(found.joined(torn)), self._check_pages)
+        elif size > PIECE_BYTES and len(files) > 1:
             pieces = (FilesJob(self._job.name, i, (), piece) for i, piece in enumerate(in_pieces(files)))
             self._pass_on(Split(self._job, Held("", "", "", "", (), Brought()), tuple(pieces)))
         elif size <= _CHECKED_INLINE_BYTES:
-            self._take_check(self._find_damage().joined(torn))
+            found = check_files(self._bench.storage, files, compare=self._context.compare)
+            self._take_check(found.joined(torn))
         else:
-            self._in_side_thread(lambda found: self._take_check(found.joined(torn)))
+            self._look_beside(lambda found: self._take_check(found.joined(torn)))
 
-    def _in_side_thread(self, then: Callable[[Checked], None]) -> None:
-        found: list[Checked] = []
-        self._bench.side.submit(
-            lambda: found.append(self._find_damage()), lambda: self._guarded(lambda: then(found[0]))
-        )
+    def _look_beside(self, then: Callable[[Checked], None], more: Callable[[], Checked] | None = None) -> None:
+        files = list(self._stored.values())
+        look_at(self._bench, files, lambda found: self._guarded(lambda: then(found())), more)
 
-    def _find_damage(self) -> Checked:
-        return check_files(self._bench.storage, self._stored.values(), compare=self._context.compare)
+    def _check_pages(self) -> Checked:
+        name, known = self._job.name, self._job.known
+        if known is None:
+            return Checked()
+        return Checked(damage=check_pages(self._context, self._bench.storage, name, known, self._settings_digest))
 
     def _take_check(self, checked: Checked) -> None:
+        self._take_whole_check(checked.joined(self._check_pages()))
+
+    def _take_whole_check(self, checked: Checked) -> None:
         job = self._job
-        if job.known is not None:
-            pages = check_pages(self._context, self._bench.storage, job.name, job.known, self._settings_digest)
-            checked = checked.joined(Checked(damage=pages))
         self._note(checked)
         if self._context.plan_only:
             status: Status = "damaged" if checked.damage else "intact"
@@ -173,7 +180,7 @@ class ProjectTask:
                 self._note(found)
                 self._fetch_files(reading, _damaged(found))
 
-            self._in_side_thread(checked)
+            self._look_beside(checked)
         else:
             self._fetch_files(reading, frozenset())
 
@@ -330,16 +337,9 @@ class ProjectTask:
         return retired
 
     def _fail(self, reason: str, *, storage_failure: bool = False) -> None:
-        self._answer(
-            Outcome(
-                self._job.name,
-                "failed",
-                reason[:REASON_LENGTH],
-                fetched_files=self._brought.fetched_files,
-                fetched_bytes=self._brought.fetched_bytes,
-                storage_failure=storage_failure,
-            )
-        )
+        failed = Outcome(self._job.name, "failed", reason[:REASON_LENGTH], storage_failure=storage_failure)
+        brought = self._brought
+        self._answer(failed._replace(fetched_files=brought.fetched_files, fetched_bytes=brought.fetched_bytes))
 
 
 def _damaged(checked: Checked) -> set[str]:

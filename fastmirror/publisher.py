@@ -15,7 +15,7 @@ from fastmirror.errors import is_storage_failure
 from fastmirror.model import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     from fastmirror.schema import RecordedJob
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _GROUP_PROJECTS = 512
 _GROUP_S = 2.0
+_REMOTE_THREADS = 32  # projects at once whose pages are sent
 
 
 class Done(NamedTuple):
@@ -119,21 +120,30 @@ class Publisher:
         if not any(o.pages or o.fetched_files or o.shared or o.retired for o in outcomes):
             return {}
         self._storage.flush()
-        unpublished: dict[str, str] = {}
-        for outcome in outcomes:
-            try:
-                self._put_into_place(outcome)
-            except OSError as error:
-                if is_storage_failure(error):
-                    raise
-                unpublished[outcome.name] = f"storage: page: {error}"
+        reasons = zip(outcomes, self._put_all(outcomes), strict=True)
+        unpublished: dict[str, str] = {outcome.name: reason for outcome, reason in reasons if reason}
         if any(outcome.pages or outcome.retired for outcome in outcomes):
             self._storage.flush()
         return unpublished
 
-    def _put_into_place(self, outcome: Outcome) -> None:
-        for page in outcome.pages:
-            for staged, final in zip(page.staged, page.final, strict=True):
-                self._storage.publish(staged, final)
-        for path in outcome.retired:
-            self._storage.remove(path)
+    def _put_all(self, outcomes: Sequence[Outcome]) -> Iterable[str]:
+        """Put each one's pages into place; returns when all were tried. See _put_into_place."""
+        if not self._storage.is_remote:
+            return map(self._put_into_place, outcomes)
+        with ThreadPoolExecutor(_REMOTE_THREADS, thread_name_prefix="pages") as threads:
+            tried = [threads.submit(self._put_into_place, outcome) for outcome in outcomes]
+        return [each.result() for each in tried]
+
+    def _put_into_place(self, outcome: Outcome) -> str:
+        """Returns why it could not be done, or "". Raises OSError or StorageError where no other would fare better."""
+        try:
+            for page in outcome.pages:
+                for staged, final in zip(page.staged, page.final, strict=True):
+                    self._storage.publish(staged, final)
+            for path in outcome.retired:
+                self._storage.remove(path)
+        except OSError as error:
+            if is_storage_failure(error):
+                raise
+            return f"storage: page: {error}"
+        return ""

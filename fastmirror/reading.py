@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fastmirror.fetcher import Fetcher
+    from fastmirror.hands import Hands
     from fastmirror.legacy_names import LegacyNames
     from fastmirror.model import Demand, Known
     from fastmirror.pages import Context
@@ -64,6 +65,7 @@ class Bench(NamedTuple):
     legacy: LegacyApi
     filters: Filters
     legacy_names: LegacyNames | None  # None: they stay as they are
+    hands: Hands | None = None  # for what waits for a remote storage; None: it is here
 
 
 class Source(NamedTuple):

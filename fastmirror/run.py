@@ -54,6 +54,7 @@ def open_parts(settings: Settings, hold: Hold, *, writes: bool = True) -> Parts:
     """Open a mirror that is held; without `writes` nothing is made or swept."""
     directory = settings.storage.directory
     storage = open_storage(settings.storage)
+    storage.guard(hold.check)
     if writes:
         storage.prepare()
         if isinstance(storage, FileTree):
@@ -108,6 +109,7 @@ class Run:
     def _mark_unclean(self, facts: dict[str, str | None]) -> None:
         """Before anything is renamed: until the run ends in order, rows may be behind the pages."""
         facts |= {"clean": "0", "layout": str(self._tree.layout), "hash_index": "1" if self._tree.hash_index else None}
+        facts["whereabouts"] = self._storage.whereabouts
         with self._state.transaction():
             self._state.put(facts)
         self._marked = True
@@ -134,7 +136,7 @@ class Run:
             self._execution.do(again)
 
     def _show_serial(self) -> None:
-        if self._settings.pages.legacy_json:
+        if self._settings.pages.legacy_json and not self._storage.is_remote:
             show_serial(self._storage.own, self._state.greatest_serial())
 
     def _write_index(self) -> None:

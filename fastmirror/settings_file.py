@@ -24,12 +24,14 @@ from fastmirror.settings import (
     Settings,
     StorageSettings,
 )
+from fastmirror.settings_s3 import read_s3
 from fastmirror.settings_upstream import DEFAULT_MASTER, read_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fastmirror.filters.requirements import Files
+    from fastmirror.settings import S3Settings
 
 DEFAULT_FILE_HOST = "https://files.pythonhosted.org"
 
@@ -122,7 +124,7 @@ def parse_settings(
     warnings = config.unknown(vocabulary)
     for name, value in overrides.items():
         config.override(name, value, vocabulary)
-    storage = _storage(config)
+    storage = _storage(config, environment, warnings)
     pages = _pages(config, storage.layout, warnings)
     settings = Settings(
         upstream=read_upstream(config, environment, warnings),
@@ -267,17 +269,18 @@ def _pool(config: ini.Ini, cores: int, warnings: list[str]) -> PoolSettings:
     )
 
 
-def _storage(config: ini.Ini) -> StorageSettings:
-    config.read("mirror", "storage-backend", ini.choice("filesystem"), "filesystem")
+def _storage(config: ini.Ini, environment: Mapping[str, str], warnings: list[str]) -> StorageSettings:
+    backend = config.read("mirror", "storage-backend", ini.choice("filesystem", "s3"), "filesystem")
     directory = config.get("mirror", "directory")
     if directory is None:
         raise SettingsError(f"{config.source}: [mirror] directory: not set (hint: --directory /srv/pypi)")
+    s3, local = read_s3(config, environment, warnings) if backend == "s3" else (None, ini.path(directory))
     layout = config.read("mirror", "layout", ini.optional(ini.choice(*Layout)), None)
     hash_index = config.read("mirror", "hash-index", ini.boolean, False)
     if layout is Layout.HASHED and hash_index and (entry := config.get("mirror", "hash-index")):
         raise entry.refused("false with layout = hashed (hint: layout = flat)")
-    return StorageSettings(
-        directory=ini.path(directory),
+    settings = StorageSettings(
+        directory=local,
         layout=layout,
         hash_index=hash_index,
         staging=config.read("mirror", "staging", ini.optional(ini.path), None),
@@ -289,6 +292,24 @@ def _storage(config: ini.Ini) -> StorageSettings:
         removed_projects=config.read("mirror", "removed-projects", ini.choice("delete", "hide", "keep"), "delete"),
         clean_legacy_names=config.read("mirror", "cleanup", ini.boolean, False),
     )
+    return settings if s3 is None else _in_objects(config, settings, s3)
+
+
+def _in_objects(config: ini.Ini, settings: StorageSettings, s3: S3Settings) -> StorageSettings:
+    """As settings are for an object store, which has neither directories nor links: what it cannot do is refused."""
+    refused = {
+        "layout": (settings.layout is Layout.HASHED, "flat: nothing computes a page's bucket there"),
+        "hash-index": (settings.hash_index, "false: nothing computes a page's directory there"),
+        "cleanup": (settings.clean_legacy_names, "false: an object store has no directories"),
+    }
+    for key, (is_refused, expected) in refused.items():
+        if is_refused and (entry := config.get("mirror", key)):
+            raise entry.refused(f"{expected} (storage-backend = s3)")
+    for key in ("keep_index_versions", "keep-index-versions"):
+        if config.read("mirror", key, ini.whole(0), 0) and (entry := config.get("mirror", key)):
+            raise entry.refused("0: an object store has no links (storage-backend = s3)")
+    # One HEAD tells the sha256 as well as the time.
+    return replace(settings, layout=Layout.FLAT, compare="hash", s3=s3)
 
 
 def _public_address(entry: ini.Entry) -> str:

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+from itertools import count
 from typing import BinaryIO
 
 from fastmirror.descriptors import write_all
@@ -35,7 +36,7 @@ class Staging:
         self._sets_modes = sets_modes  # else they are left to the umask and to default ACLs
         self.file_mode = 0o644 if sets_modes else 0o666
         self._desks: dict[str, str] = {}
-        self._staged = 0
+        self._numbers = count(1)
         self._unnamed_area: str | None = None  # the system's own, where nothing is to be written here
 
     def open_desk(self) -> None:
@@ -43,7 +44,7 @@ class Staging:
         if self._sets_modes:
             os.umask(0o022)
         self._desks = {}
-        self._staged = 0
+        self._numbers = count(1)
         self._web_area = self._area_for("")
         self._page_area = self._area_for("simple")
         self._file_area = self._area_for("packages")
@@ -61,8 +62,7 @@ class Staging:
         desk = self._desks.get(area)
         if desk is None:
             desk = self._desks[area] = tempfile.mkdtemp(prefix=f"{os.getpid():x}-", dir=area)
-        self._staged += 1
-        return f"{desk}/{self._staged:x}"
+        return f"{desk}/{next(self._numbers):x}"
 
     def write_staged(self, data: bytes) -> str:
         """Write a page to staging and return its path."""
@@ -104,6 +104,14 @@ class Staging:
     def partial(self, digest: str) -> str:
         """Where the beginning of a file with this digest is kept between tries."""
         return os.path.join(self._partials(), digest)
+
+    def claim(self, staged: str) -> str:
+        """Take something out of reach of other transfers, which may go on with a partial; returns where it is now."""
+        if os.path.dirname(staged) != self._partials():
+            return staged
+        path = self.new_staged()
+        os.rename(staged, path)
+        return path
 
     def open_partial(self, digest: str, *, create: bool = False) -> tuple[int, int]:
         """Open a partial for this process alone: (descriptor, bytes that it holds).

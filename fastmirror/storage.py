@@ -1,20 +1,20 @@
 """Bytes at rest: what every storage does, whatever its final names are.
 
 A file waits in staging, which is local. The atomic step that gives it its final name is a rename in a tree of
-directories (``filetree.py``). Paths are those below ``web/``.
+directories (``filetree.py``), and a PUT in an object store (``objecttree.py``). Paths are those below ``web/``.
 """
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from fastmirror.descriptors import make_directory
 from fastmirror.staging import Staging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class Digest(NamedTuple):
@@ -34,12 +34,22 @@ class Facts(NamedTuple):
 class Storage(Staging, ABC):
     """A mirror's tree and the staging area beside it. Every process opens its own."""
 
+    is_remote: ClassVar[bool] = False  # its methods wait for another machine: not in a loop, and several at once
+
+    @property
+    @abstractmethod
+    def whereabouts(self) -> str | None:
+        """Where the tree is, for the state to remember; None: in the mirror's directory."""
+
     @abstractmethod
     def prepare(self) -> None:
         """Make it fit for a run, once, under the lock; staging is swept, and partials kept some days.
 
         Raises SettingsError where the settings cannot hold here, and StorageError where it cannot be reached.
         """
+
+    def guard(self, check: Callable[[], None]) -> None:
+        """Have it asked before anything that shows, where others can take the mirror over; it raises StorageError."""
 
     def prepare_flush(self) -> None:
         """Make ready for `flush`, which `prepare` does too; for a process on another host, that flushes for itself."""

@@ -35,6 +35,11 @@ def settle_tree(settings: Settings, state: State | None, storage: Storage) -> Tr
     chosen = settings.storage.layout
     recorded = state.get("layout") if state is not None else None
     found = Layout(recorded) if recorded else existing_layout(storage)
+    if recorded and state is not None and (place := state.get("whereabouts")) != storage.whereabouts:
+        raise SettingsError(
+            f"[mirror] storage-backend: this directory's state is of a tree in {place or 'its web/'},"
+            f" not in {storage.whereabouts or 'that'} (hint: another directory)"
+        )
     if chosen is not None and found is not None and chosen is not found:
         raise SettingsError(
             f"[mirror] layout = {chosen}: this mirror's tree is {found}"
@@ -52,7 +57,9 @@ def settle_tree(settings: Settings, state: State | None, storage: Storage) -> Tr
 
 
 def existing_layout(storage: Storage) -> Layout | None:
-    """The layout of a tree that no state speaks of; None if there are no pages."""
+    """The layout of a tree that no state speaks of; None if there are no pages. In an object store it is flat."""
+    if storage.is_remote:
+        return Layout.FLAT
     with suppress(FileNotFoundError):
         for directory in islice(storage.directories("simple"), _LOOKED_AT):
             names = storage.names(f"simple/{directory}")

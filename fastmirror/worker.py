@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import signal
 import time
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
 
+    from fastmirror.hands import Hands
     from fastmirror.pages import Context
     from fastmirror.settings import Settings
     from fastmirror.storage import Storage
@@ -85,21 +87,17 @@ class Workshop:
         self.transport = open_transport(settings)
         self.lanes = Lanes(self.transport, _TRIES)
         self._side = SideThread(self.transport.wake)
+        self._hands = _open_hands(storage, settings, self.transport)
         self._bench = Bench(
             context,
             self.lanes,
             storage,
             self._side,
-            Fetcher(
-                Desk(self.lanes, storage, self._side),
-                settings.upstream,
-                fresh=context.fresh,
-                clean=context.clean,
-                compare=context.compare,
-            ),
+            _open_fetcher(Desk(self.lanes, storage, self._side), context, self._hands),
             LegacyApi(),
             Filters(settings.filters, context.moment),
             _legacy_names(context, storage),
+            self._hands,
         )
         self._queue: deque[Job] = deque()
         self._answers: list[Answer] = []
@@ -126,6 +124,8 @@ class Workshop:
         self._begin_jobs()
         self.lanes.poll(0.0 if self._answers else timeout_s)
         self._side.settle()
+        if self._hands is not None:
+            self._hands.settle()
         self._begin_jobs()
         answers, self._answers = self._answers, []
         self.unanswered -= len(answers)
@@ -142,6 +142,8 @@ class Workshop:
         """Drop what is under way."""
         self.transport.close()
         self._side.close()
+        if self._hands is not None:
+            self._hands.close()
 
     def _begin_jobs(self) -> None:
         while self._queue and (isinstance(self._queue[0], FilesJob) or self.lanes.free_index_transfers() > 0):
@@ -160,6 +162,26 @@ class Workshop:
             self._answers.append(answer._replace(held=answer.held._replace(begun=begun)))
         else:
             self._answers.append(answer._replace(seconds=max(0.0, time.time() - begun)))
+
+
+def _open_hands(storage: Storage, settings: Settings, transport: Transport) -> Hands | None:
+    """As many as this worker's part of the transfers, or of the requests of a verification; none where all is here."""
+    s3 = settings.storage.s3
+    if not storage.is_remote or s3 is None:
+        return None
+    from fastmirror.hands import Hands
+
+    at_once = max(settings.pool.file_transfers, s3.verify_concurrency)
+    return Hands(transport.wake, math.ceil(at_once / settings.pool.processes))
+
+
+def _open_fetcher(desk: Desk, context: Context, hands: Hands | None) -> Fetcher:
+    upstream, fresh, clean, compare = context.settings.upstream, context.fresh, context.clean, context.compare
+    if hands is None:
+        return Fetcher(desk, upstream, fresh=fresh, clean=clean, compare=compare)
+    from fastmirror.remote import RemoteFetcher
+
+    return RemoteFetcher(desk, upstream, hands, fresh=fresh, clean=clean, compare=compare)
 
 
 def _legacy_names(context: Context, storage: Storage) -> LegacyNames | None:

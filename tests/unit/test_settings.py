@@ -494,7 +494,7 @@ def test_a_mirror_without_files_links_to_pypis_own():
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["storage-backend = s3"], "'s3': expected one of filesystem"),
+        (["storage-backend = swift"], "'swift': expected one of filesystem, s3"),
         (["digest_name = sha-256"], "'sha-256': expected one of "),
         (["keep_index_versions = 2", "layout = hashed"], "'2': expected 0 with layout = hashed"),
         (["keep-index-versions = 2", "layout = hashed"], "'2': expected 0 with layout = hashed"),
