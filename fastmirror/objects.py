@@ -81,7 +81,7 @@ class Bucket:
         self._prefix = f"{settings.prefix}/" if settings.prefix else ""
         self._always = settings.headers
         self._asked = threading.Lock()
-        self._is_credulous: bool | None = None  # whether it takes a body that is not what its sha256 says
+        self.is_credulous: bool | None = None  # whether it takes a body that is not what its sha256 says
 
     def close(self) -> None:
         """End all connections."""
@@ -202,11 +202,11 @@ class Bucket:
     def _sums(self, sha256: str, section: Section) -> Sequence[str]:
         """The headers that let the store verify a section of a file."""
         with self._asked:
-            if self._is_credulous is None:
-                self._is_credulous = self._takes_anything()
+            if self.is_credulous is None:
+                self.is_credulous = self._takes_anything()
         return [
             _checksum(sha256),
-            *[_content_md5(_hash(section, hashlib.md5(usedforsecurity=False)))] * self._is_credulous,
+            *[_content_md5(_hash(section, hashlib.md5(usedforsecurity=False)))] * self.is_credulous,
         ]
 
     def _takes_anything(self) -> bool:

@@ -42,19 +42,24 @@ class ObjectStore(NamedTuple):
 
     def settings(self, prefix: str = "", **changed: object) -> S3Settings:
         """How the bucket is reached, but for what is said otherwise."""
-        usual = S3Settings(
-            bucket=BUCKET,
-            prefix=prefix,
-            endpoint=self.url,
-            region="us-east-1",
-            credentials=(ACCESS_KEY, SECRET_KEY, ""),
-            headers=(),
-            attempts=4,
-            verify_concurrency=10,
-            ca_bundle=None,
-            timeout_s=10.0,
-        )
+        usual = settings_of(self.url, prefix)
         return replace(usual, **changed)  # type: ignore[arg-type] # named as the fields are
+
+
+def settings_of(url: str, prefix: str = "") -> S3Settings:
+    """How the bucket of a store at this address is reached."""
+    return S3Settings(
+        bucket=BUCKET,
+        prefix=prefix,
+        endpoint=url,
+        region="us-east-1",
+        credentials=(ACCESS_KEY, SECRET_KEY, ""),
+        headers=(),
+        attempts=4,
+        verify_concurrency=10,
+        ca_bundle=None,
+        timeout_s=10.0,
+    )
 
 
 @contextmanager
