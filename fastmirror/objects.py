@@ -80,6 +80,7 @@ class Bucket:
         self._s3 = S3(settings)
         self._prefix = f"{settings.prefix}/" if settings.prefix else ""
         self._always = settings.headers
+        self._honours_conditions = settings.lease
         self._asked = threading.Lock()
         self.is_credulous: bool | None = None  # whether it takes a body that is not what its sha256 says
 
@@ -89,6 +90,8 @@ class Bucket:
 
     def put(self, key: str, body: bytes, *, headers: ObjectHeaders, only_new: bool = False) -> bool:
         """Store an object whole. False if it was to be `only_new` and the key is taken: then it is as it was."""
+        if only_new and self._is_taken(key):
+            return False
         digest = hashlib.sha256(body).hexdigest()
         lines = [*self._described(headers), *_checksums(digest, body), *["If-None-Match: *"] * only_new]
         answer = self._s3.send("PUT", self._prefix + key, headers=lines, body=body, sha256=digest, fine=_TAKEN)
@@ -96,6 +99,8 @@ class Bucket:
 
     def put_file(self, key: str, path: str, *, headers: ObjectHeaders, sha256: str, only_new: bool = False) -> bool:
         """Store a file, whose sha256 is known, as an object; else as `put`. Its content must not change meanwhile."""
+        if only_new and self._is_taken(key):
+            return False
         size = os.stat(path).st_size
         if size > self.single_size:
             return self._put_in_parts(key, path, size, headers, sha256, only_new=only_new)
@@ -217,6 +222,10 @@ class Bucket:
         if is_taken:
             self._s3.send("DELETE", name, fine=(404,))
         return is_taken
+
+    def _is_taken(self, key: str) -> bool:
+        """Whether a key is taken, as far as that has to be asked: without a lease, the store may know no conditions."""
+        return not self._honours_conditions and self.head(key) is not None
 
     def _was_us(self, answer: Answer, key: str, sha256: str) -> bool:
         """Whether the key is taken by an earlier attempt of the same request, whose answer was lost."""
