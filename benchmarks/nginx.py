@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from benchmarks.measure import children
+from benchmarks.measure import children, cpu_s_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,11 +88,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """CPU time used so far, user and system, by the master and the worker."""
-        ticks = 0
-        for pid in (self._pid, *children(self._pid)):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return cpu_s_of([self._pid, *children(self._pid)])
 
 
 @contextmanager

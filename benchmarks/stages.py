@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import growth, http2, large, pages, straggler
+from benchmarks import cluster, growth, http2, large, pages, straggler
 from benchmarks.report import commit, machine_facts, numbers, say, table
 from benchmarks.room import CACHE, room
 from benchmarks.stage import Result, Setting
@@ -30,6 +30,7 @@ STAGES: dict[str, Callable[[Setting], Result]] = {
     "large": large.measure_large_files,
     "growth": growth.measure_growth,
     "straggler": straggler.measure_straggler,
+    "cluster": cluster.measure_cluster,  # needs fastmirror[dask]
 }
 
 

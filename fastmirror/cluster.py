@@ -81,10 +81,7 @@ class Cluster:
 
     def load(self) -> Load:
         """What all workers have in hand, by their last word."""
-        load = self._gone
-        for member in self._members.values():
-            load = load.joined(member.load)
-        return load
+        return self._gone.joined(*(member.load for member in self._members.values()))
 
     def was_heard(self) -> bool:
         """Whether a worker has said anything since this was asked last."""

@@ -7,6 +7,7 @@ outlives it for long: a guest leaves when the run's marker is gone or its parent
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import os
 import queue
@@ -27,7 +28,7 @@ from fastmirror.channel import packed, unpacked
 from fastmirror.docket import Key, key_of, key_of_answer
 from fastmirror.errors import MirrorError
 from fastmirror.settings_upstream import as_host_has_it
-from fastmirror.worker import Workshop
+from fastmirror.worker import GC_THRESHOLDS, Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,9 @@ class _Guest:
         self._worker: Worker = get_worker()
         self._run = run
         self._marker = marker
+        self._thresholds = gc.get_threshold()
         self._umask = os.umask(0o022) if context.settings.storage.manage_permissions else None
+        gc.set_threshold(*GC_THRESHOLDS)
         self._workshop = Workshop(context)
         self._storage = open_storage(context.settings.storage)
         if flushes:
@@ -185,6 +188,7 @@ class _Guest:
         self._storage.close()
         if is_last:
             logs.set_up(None, None)
+            gc.set_threshold(*self._thresholds)
             if self._umask is not None:
                 os.umask(self._umask)
 

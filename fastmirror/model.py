@@ -301,9 +301,9 @@ class Load(NamedTuple):
     done_files: int = 0  # of them
     done_bytes: int = 0  # of them, with what has come of those in flight
 
-    def joined(self, other: Load) -> Load:
-        """Both together."""
-        return Load(*map(int.__add__, self, other))
+    def joined(self, *others: Load) -> Load:
+        """All together."""
+        return Load(*map(sum, zip(self, *others, strict=True)))
 
 
 class Report(NamedTuple):

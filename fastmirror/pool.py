@@ -69,10 +69,7 @@ class Pool:
 
     def load(self) -> Load:
         """What all workers have in hand, by their last word."""
-        load = self._buried
-        for worker in self._workers:
-            load = load.joined(worker.load)
-        return load
+        return self._buried.joined(*(worker.load for worker in self._workers))
 
     def was_heard(self) -> bool:
         """Whether a worker has said anything since this was asked last."""

@@ -57,7 +57,7 @@ _TRIES = 4
 _IDLE_S = 5.0
 _FLUSH_S = 0.02
 # The default thresholds cost a tenth of a worker's time: it makes many small values, and few cycles.
-_GC_THRESHOLDS = (50_000, 20, 20)
+GC_THRESHOLDS = (50_000, 20, 20)
 # Answers go back in batches: of so many, or so old, or when there is nothing left to do.
 _REPORT_ANSWERS = 32
 _REPORT_S = 0.1
@@ -286,7 +286,7 @@ def serve(end: socket.socket) -> None:
     logs.set_up(context.settings.storage.directory, context.settings.log, debug=context.debug)
     workshop = Workshop(context)
     gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
+    gc.set_threshold(*GC_THRESHOLDS)
     workshop.transport.watch(channel.fileno(), lambda: inbox.extend(channel.receive()))
     pending: list[Answer] = []
     since = 0.0  # when the first of them came

@@ -73,9 +73,17 @@ class Dask:
         assert found is not None
         return found[1]
 
-    def close(self) -> None:
-        """End everything, what is stopped too."""
-        for process in (*self.workers, self._scheduler):
+    def processes(self) -> list[int]:
+        """Process ids of the scheduler and its workers."""
+        return [process.pid for process in (self._scheduler, *self.workers)]
+
+    def end(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        """End some of them, what is stopped too."""
+        for process in processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def close(self) -> None:
+        """End everything."""
+        self.end([*self.workers, self._scheduler])

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from tests.dask import Dask
 from tests.fakes import faults
 from tests.fakes.index import FakeIndex
 from tests.fakes.proxies import HttpProxy
+from tests.hosts import GATEWAY, hosts
 from tests.processes import group_lives, owner_of, until
 from tests.published import at_rest, problems, spoil, succeed
 
@@ -38,6 +40,20 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
         yield dask
     finally:
         dask.close()
+
+
+@pytest.fixture(scope="module")
+def _empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
+    dask = Dask(tmp_path_factory.mktemp("empty"))
+    yield dask
+    dask.close()
+
+
+@pytest.fixture
+def empty(_empty: Dask) -> Iterator[Dask]:
+    """A scheduler without workers."""
+    yield _empty
+    _empty.end(_empty.workers)
 
 
 @pytest.fixture
@@ -91,14 +107,13 @@ def test_three_workers_make_the_tree_that_one_machine_makes_and_keep_the_whole_b
 
 def test_a_forced_check_and_verify_find_and_mend_what_is_damaged(mirror, index) -> None:
     index.fill(20, files=3)
-    succeed(mirror.run())
+    succeed(mirror.run(set={"executor": "local", "scheduler": ""}))
     whole = tree(mirror.web)
     names = [Path(name).name for name in whole if name.startswith("packages/") and not name.endswith(".metadata")]
     spoil(at_rest(mirror, names[0]))
     succeed(mirror.run("--force-check"))
     assert tree(mirror.web) == whole
     spoil(at_rest(mirror, names[1]))
-    assert mirror.run("--dry-run", command="verify").status == 1
     found = mirror.run(command="verify")
     assert (found.status, found.stderr) == (0, ""), found
     assert tree(mirror.web) == whole
@@ -158,63 +173,72 @@ def test_workers_of_a_run_that_was_killed_publish_nothing_and_leave_it(mirror, i
     assert problems(mirror, index) == []
 
 
-def test_a_host_goes_its_own_ways_and_is_held_to_its_own_limit(mirror, index, tmp_path) -> None:
+def test_a_host_goes_its_own_ways_and_is_held_to_its_own_limit(mirror, index, empty) -> None:
     index.fill(30, files=2)
     with FakeIndex() as near, HttpProxy() as proxy:
         near.fill(30, files=2)
-        other = Dask(tmp_path)
-        try:
-            ways = {"http_proxy": proxy.url(), "FASTMIRROR_DOWNLOAD_MIRROR": near.url, "FASTMIRROR_MAX_TRANSFERS": "1"}
-            other.add(environment=ways)
-            succeed(mirror.run(set={"scheduler": other.scheduler}))
-        finally:
-            other.close()
+        ways = {"http_proxy": proxy.url(), "FASTMIRROR_DOWNLOAD_MIRROR": near.url, "FASTMIRROR_MAX_TRANSFERS": "1"}
+        empty.add(environment=ways)
+        succeed(mirror.run(set={"scheduler": empty.scheduler}))
         assert len(proxy.hosts) > 30
         assert near.paths("/packages/")
-        assert not index.paths("/packages/")
         assert max(record.crowd for record in near.requests) == 1
+    assert problems(mirror, index) == []
+
+
+def test_workers_on_hosts_with_addresses_of_their_own_do_the_work_each_by_its_own_way(mirror, index, tmp_path) -> None:
+    index.fill(30, files=2)
+    with ExitStack() as stack:
+        try:
+            two = stack.enter_context(hosts(2))
+        except OSError as error:
+            pytest.skip(f"network namespaces cannot be made here: {error}")
+        proxies = [stack.enter_context(HttpProxy(address=GATEWAY)) for _ in two]
+        dask = Dask(tmp_path, GATEWAY)
+        stack.callback(dask.close)
+        for (_, there), proxy in zip(two, proxies, strict=True):
+            dask.add(environment={"http_proxy": proxy.url()}, through=there)
+        gate = index.gate("/simple/?*")
+        run = mirror.start(set={"scheduler": dask.scheduler})
+        gate.wait(PAGES)
+        assert [len(proxy.hosts) for proxy in proxies] == [PAGES // 2] * 2
+        gate.open()
+        stdout, stderr = run.communicate(timeout=60)
+        assert (run.returncode, stderr) == (0, ""), stdout
+    log = (mirror.directory / ".fastmirror/log/fastmirror.log").read_text()
+    assert sorted(re.findall(r"tcp://([0-9.]+):\d+ takes part", log)) == [address for address, _ in two]
     assert problems(mirror, index) == []
 
 
 # Who cannot take part
 
 
-def test_workers_of_another_version_or_without_the_directory_are_refused_by_name(mirror, index, tmp_path) -> None:
+def test_workers_of_another_version_or_without_the_directory_are_refused_by_name(
+    mirror, index, empty, tmp_path
+) -> None:
     index.fill(3)
-    succeed(mirror.run())
+    mirror.directory.mkdir()
     shutil.copytree(Path(fastmirror.__file__).parent, tmp_path / "old/fastmirror")
     text = Path(fastmirror.__file__).read_text().replace(fastmirror.__version__, "0.0.1")
     (tmp_path / "old/fastmirror/__init__.py").write_text(text)
-    hidden = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {mirror.directory} && exec "$@"', "sh"]
-    is_hidden = subprocess.run([*hidden, "true"], capture_output=True).returncode == 0
-    index.fill(6, seed=1)
-    dask = Dask(tmp_path)
-    try:
-        dask.add(environment={"PYTHONPATH": str(tmp_path / "old")})
-        if is_hidden:
-            dask.add(through=hidden)
-        result = mirror.run(set={"scheduler": dask.scheduler})
-    finally:
-        dask.close()
+    empty.add(environment={"PYTHONPATH": str(tmp_path / "old")})
+    elsewhere = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {mirror.directory} && exec "$@"', "sh"]
+    can_be_elsewhere = subprocess.run([*elsewhere, "true"], capture_output=True).returncode == 0
+    if can_be_elsewhere:
+        empty.add(through=elsewhere)
+    result = mirror.run(set={"scheduler": empty.scheduler})
     assert result.status == 5
     assert f"it has fastmirror 0.0.1, and the run is {fastmirror.__version__}" in result.stderr
-    if is_hidden:
-        assert "it does not see the mirror's directory" in result.stderr
-    assert "can take part" in result.stdout + result.stderr
-    succeed(mirror.run())
-    assert problems(mirror, index) == []
+    assert not can_be_elsewhere or "it does not see the mirror's directory" in result.stderr
+    assert f"no worker of {empty.scheduler} can take part" in result.stdout + result.stderr
 
 
-def test_without_workers_a_run_says_so_waits_a_while_and_ends(mirror, index, tmp_path) -> None:
+def test_without_workers_a_run_says_so_waits_a_while_and_ends(mirror, index, empty) -> None:
     index.fill(3)
-    dask = Dask(tmp_path)
-    try:
-        result = mirror.run(set={"scheduler": dask.scheduler, "timeout": "1"})
-    finally:
-        dask.close()
+    result = mirror.run(set={"scheduler": empty.scheduler, "timeout": "1"})
     assert result.status == 5
     assert "waiting for one" in result.stderr
-    assert f"no worker of {dask.scheduler} is there" in result.stdout + result.stderr
+    assert f"no worker of {empty.scheduler} is there" in result.stdout + result.stderr
     assert not list(mirror.web.glob("simple/??/*"))
 
 
