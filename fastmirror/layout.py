@@ -117,6 +117,15 @@ _PYPI_SHAPE = re.compile(
     r"https?://[^/?#]+/(?:[^?#]*/)?packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/([^/?#]+)(?:[?#]|\Z)", re.ASCII
 )
 
+BLAKE2B_256 = "blake2b_256"  # as PyPI names it; hashlib has it as BLAKE2b of 32 bytes
+
+
+def digest_in_path(url: str, filename: str) -> str:
+    """The BLAKE2b-256 of a file's content, which PyPI makes its path of; "" where the path is of another shape."""
+    match = _PYPI_SHAPE.match(url)
+    return "".join(match.groups()[:3]) if match and filename in (match[4], unquote(match[4])) else ""
+
+
 _HASHED_SHAPE = re.compile(r"https?://[^/?#]+/(?:[^?#]*/)?packages/([0-9a-f]{3})/([^/?#]+)(?:[?#]|\Z)", re.ASCII)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urljoin
 
 from fastmirror.errors import PageError
-from fastmirror.layout import unsafe_filename
+from fastmirror.layout import BLAKE2B_256, digest_in_path, unsafe_filename
 from fastmirror.model import File
 
 MAX_INTEGER = 2**63 - 1  # of sizes and serials: what the state can hold
@@ -84,7 +84,7 @@ def _file(entry: Any, base_url: str, accept_unhashed: bool) -> File:  # noqa: AN
     if reason := unsafe_filename(filename):
         raise _Refused(reason)
     url = _safe_url(entry.get("url"), base_url)
-    algorithm, digest = _digest(entry, accept_unhashed)
+    algorithm, digest = _digest(entry, url if accept_unhashed else "")
     size = entry.get("size")
     if size is None:
         entry.pop("size", None)
@@ -113,8 +113,8 @@ _STRONG_DIGESTS = (
 )
 
 
-def _digest(entry: dict[str, Any], accept_unhashed: bool) -> tuple[str, str]:
-    """The digest to check a file by: (algorithm, lower-case hex)."""
+def _digest(entry: dict[str, Any], unhashed_url: str) -> tuple[str, str]:
+    """The digest to check a file by: (algorithm, lower-case hex). Without a sha256 it may only be at the given URL."""
     hashes = entry.get("hashes")
     if type(hashes) is not dict:
         hashes = entry["hashes"] = {}
@@ -125,11 +125,13 @@ def _digest(entry: dict[str, Any], accept_unhashed: bool) -> tuple[str, str]:
         if type(sha256) is str and _SHA256(sha256):
             return "sha256", sha256.lower()
         raise _Refused(f"sha256 that is none: {shown(sha256)}")
-    if accept_unhashed:
+    if unhashed_url:
         for algorithm, digits in _STRONG_DIGESTS:
             digest = hashes.get(algorithm, "")
             if len(digest) == digits and _HEX(digest):
                 return algorithm, digest.lower()
+        if digest := digest_in_path(unhashed_url, entry["filename"]):
+            return BLAKE2B_256, digest
     raise _Refused("no sha256")
 
 

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.descriptors import hash_descriptor, stamp_ns, write_all
+from fastmirror.layout import BLAKE2B_256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,9 +79,11 @@ class FileSink:
         self._storage = storage
         self._side = side
         self._on_room = on_room
-        self._hashes = [hashlib.sha256()]
+        self._hashes: list[hashlib._Hash | hashlib.blake2b] = [hashlib.sha256()]
         if goal.algorithm != "sha256":
-            self._hashes.append(hashlib.new(goal.algorithm))
+            self._hashes.append(
+                hashlib.blake2b(digest_size=32) if goal.algorithm == BLAKE2B_256 else hashlib.new(goal.algorithm)
+            )
         self._chunks: list[bytes] = []
         self._buffered = 0
         self._busy = 0  # buffers with the side thread

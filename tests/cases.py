@@ -47,7 +47,7 @@ CASES = {
     35: "a file said to be in gzip: stored as it was hashed",
     36: "core metadata that is missing or wrong: not offered, tried again; without a hash: offered with ours",
     37: "core metadata that comes late, without a new serial: found by the sweep",
-    38: "no hash, or a weak one: left out, or accepted on the word of another strong one, as configured",
+    38: "no hash, or a weak one: left out, or accepted by another strong one or PyPI's path, as configured",
     39: "file names with +, !, spaces, escapes, other scripts, 240 bytes: stored and served as they are",
     40: "URLs that lead out of their place, in every encoding: refused, nothing is written outside",
     41: "redirects elsewhere, in a loop, to other protocols: within limits, else refused",

@@ -253,7 +253,8 @@ def test_with_unhashed_accept_another_strong_digest_holds_and_a_weak_or_wrong_on
     content = b"content"
     right, weak = hashlib.sha512(content).hexdigest(), hashlib.md5(content).hexdigest()
     for project, hashes in {"right": {"sha512": right}, "wrong": {"sha512": "0" * 128}, "weak": {"md5": weak}}.items():
-        index.add_file(project, f"{project}-1.0.tar.gz", content=content, keys={"hashes": hashes})
+        filename = f"{project}-1.0.tar.gz"  # at a path that says nothing of its content
+        index.add_file(project, filename, content=content, path=f"/packages/{filename}", keys={"hashes": hashes})
     assert mirror.run().status == 1
     assert set(mirror.failures().values()) == {f"{p}-1.0.tar.gz: no sha256" for p in ("right", "wrong", "weak")}
     assert mirror.run("--retry-failed", set={"unhashed": "accept"}).status == 1
@@ -265,6 +266,22 @@ def test_with_unhashed_accept_another_strong_digest_holds_and_a_weak_or_wrong_on
         "sha256": hashlib.sha256(content).hexdigest(),
         "sha512": right,
     }
+
+
+@pytest.mark.case(38)
+def test_with_unhashed_accept_the_digest_that_pypi_makes_its_paths_of_holds(mirror: Mirror, index: FakeIndex) -> None:
+    unhashed: dict[str, Any] = {"content": b"content", "keys": {"hashes": {}}}
+    index.add_file("placed", "placed-1.0.tar.gz", **unhashed)
+    index.add_file(
+        "elsewhere", "elsewhere-1.0.tar.gz", path=f"/packages/00/00/{'0' * 60}/elsewhere-1.0.tar.gz", **unhashed
+    )
+    assert mirror.run().status == 1
+    assert set(mirror.failures().values()) == {f"{p}-1.0.tar.gz: no sha256" for p in ("placed", "elsewhere")}
+    assert mirror.run("--retry-failed", set={"unhashed": "accept"}).status == 1
+    assert mirror.failures().keys() == {"elsewhere"}
+    assert "wrong blake2b_256" in mirror.failures()["elsewhere"]
+    assert check_tree(mirror.web, "hashed", index, absent={"elsewhere-1.0.tar.gz"}) == []
+    assert page_of(mirror, "placed")["files"][0]["hashes"] == {"sha256": hashlib.sha256(b"content").hexdigest()}
 
 
 @pytest.mark.case(25)
