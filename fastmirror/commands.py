@@ -287,9 +287,11 @@ def require_directories(settings: Settings) -> None:
         )
 
 
-def require_mirror(settings: Settings) -> None:
-    """Raises SettingsError if there is no mirror."""
+def require_mirror(settings: Settings, *, here: bool = True) -> None:
+    """Raises SettingsError if there is no mirror; if it need not be `here`, one in a bucket is looked for there."""
     directory = settings.storage.directory
+    if settings.storage.s3 is not None and not here:
+        return
     if not any(os.path.exists(os.path.join(directory, part)) for part in ("web", ".fastmirror/state.sqlite")):
         raise SettingsError(f"there is no mirror here (directory): {directory!r}")
 

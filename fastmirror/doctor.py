@@ -25,7 +25,7 @@ from fastmirror.upstream import is_json, project_url, with_netrc
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastmirror.settings import Settings, StorageSettings
+    from fastmirror.settings import S3Settings, Settings, StorageSettings
 
 _DESCRIPTORS_BESIDE = 64  # of a worker, beside those of its transfers
 _INODES_LEAST = 100_000
@@ -73,6 +73,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _file_system(settings)
         if settings.storage.s3 is not None:
             yield _object_store(settings.storage)
+            yield from _lease(settings.storage.s3)
         yield from _mirror(settings)
     yield _upstream(settings)
 
@@ -139,6 +140,24 @@ def _object_store(storage: StorageSettings) -> Finding:
     except MirrorError as error:
         return Finding("object store", str(error), False, "see there")
     return Finding("object store", said)
+
+
+def _lease(settings: S3Settings) -> Iterator[Finding]:
+    """Whether the store can keep two machines apart, and who holds the mirror now."""
+    from fastmirror.lease import conditions_refused, holder
+    from fastmirror.objects import Bucket
+
+    if not settings.lease:
+        yield Finding("lease", "none, as set: no other machine may write here")
+        return
+    bucket = Bucket(settings)
+    try:
+        refusal = conditions_refused(bucket)
+        yield Finding("lease", refusal or f"held by {holder(bucket)}", not refusal)
+    except MirrorError as error:
+        yield Finding("lease", str(error), False, "see there")
+    finally:
+        bucket.close()
 
 
 def _touch(path: str) -> None:

@@ -220,6 +220,11 @@ def conditions_refused(bucket: Bucket) -> str:
     )
 
 
+def holder(bucket: Bucket) -> str:
+    """Who has taken the lease, which may have expired since; "nobody" if it was given back."""
+    return _read(bucket.read(LEASE_KEY)).holder or "nobody"
+
+
 def _now() -> float:
     """Seconds, on a clock that goes on while the machine sleeps, and that all processes share."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()

@@ -57,7 +57,7 @@ def verify(
     size = None if budget_bytes is None else parse_size("--budget-bytes", budget_bytes)
     sets = with_crew(sets, executor, scheduler)
     settings = load_settings(context.obj.configuration, directory=directory, master=master, sets=sets)
-    require_mirror(settings)
+    require_mirror(settings, here=False)
     from fastmirror import reports
     from fastmirror.verify import VerifyOptions, verify_mirror
 
@@ -105,7 +105,7 @@ def delete(
     """Take projects out of the mirror, now and until they are asked for by name."""
     projects = project_names(names)
     settings = load_settings(context.obj.configuration, directory=directory, sets=sets)
-    require_mirror(settings)
+    require_mirror(settings, here=False)
     from fastmirror import reports
     from fastmirror.deletion import delete_projects
 

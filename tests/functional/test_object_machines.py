@@ -1,0 +1,137 @@
+"""One mirror in a bucket, and the real command on two machines: two directories that share nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastmirror.errors import StorageError
+from fastmirror.lease import LeaseLost
+from fastmirror.objecttree import ObjectTree
+from fastmirror.settings_file import parse_settings
+from tests.bucket import bind
+from tests.conftest import Mirror
+from tests.published import succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.fakes.index import FakeIndex
+    from tests.object_store import ObjectStore
+
+
+@pytest.fixture
+def other(mirror: Mirror, index: FakeIndex, tmp_path: Path) -> Iterator[Mirror]:
+    """The command on another machine, with the same upstream."""
+    home = tmp_path / "other"
+    home.mkdir()
+    other = Mirror(home, index.url)
+    yield other
+    other.close()
+
+
+def three_projects(index: FakeIndex) -> None:
+    for name in ("six", "idna", "certifi"):
+        index.add_file(name, f"{name}-1.0.tar.gz")
+
+
+def pages_asked_for(index: FakeIndex) -> list[str]:
+    return [path for path in index.paths("/simple/") if path != "/simple/"]
+
+
+def test_of_two_machines_at_once_one_is_refused_and_told_who_is_at_it(
+    mirror: Mirror, other: Mirror, index: FakeIndex, moto_store: ObjectStore, tmp_path: Path
+) -> None:
+    three_projects(index)
+    published = bind(mirror, moto_store)
+    bind(other, moto_store)
+    mirror.settings["timeout"] = other.settings["timeout"] = "60"
+    gate = index.gate("/simple/six/")
+    first = mirror.start()
+    gate.wait()
+    refused = other.run()
+    assert (refused.status, "simple/index.html" in published.tags()) == (3, False)
+    assert f"another run holds s3://packages/{published.prefix}: process {first.pid} on " in refused.stderr
+    told = other.run("--set", f"master={index.url}", command="doctor")
+    assert f"lease: held by process {first.pid} on " in told.stdout
+    gate.open()
+    assert first.communicate(timeout=60)[1] == ""
+    assert first.returncode == 0
+    assert published.problems(index, tmp_path / "copy") == []
+    succeed(other.run())
+
+
+def test_another_machine_goes_on_where_the_first_one_ended(
+    mirror: Mirror, other: Mirror, index: FakeIndex, moto_store: ObjectStore, tmp_path: Path
+) -> None:
+    three_projects(index)
+    published = bind(mirror, moto_store)
+    bind(other, moto_store)
+    succeed(mirror.run())
+    index.add_file("six", "six-2.0.tar.gz")
+    index.clear_requests()
+    succeed(other.run())
+    assert pages_asked_for(index) == ["/simple/six/"]
+    assert len(index.paths("/packages/")) == 1
+    assert published.problems(index, tmp_path / "copy") == []
+    index.clear_requests()
+    succeed(mirror.run())
+    assert pages_asked_for(index) == []
+    assert mirror.status()["projects"] == other.status()["projects"] == 3
+
+
+def test_a_machine_that_has_never_run_verifies_and_deletes(
+    mirror: Mirror, other: Mirror, index: FakeIndex, moto_store: ObjectStore
+) -> None:
+    three_projects(index)
+    published = bind(mirror, moto_store)
+    bind(other, moto_store)
+    succeed(mirror.run())
+    assert other.run(command="verify").status == 0
+    assert other.run("six", command="delete").status == 0
+    assert not [path for path in published.tags() if "six" in path]
+    index.clear_requests()
+    succeed(mirror.run())
+    assert pages_asked_for(index) == []
+
+
+def test_the_doctor_names_a_store_that_cannot_keep_machines_apart(
+    mirror: Mirror, index: FakeIndex, rclone_store: ObjectStore
+) -> None:
+    three_projects(index)
+    bind(mirror, rclone_store)
+    succeed(mirror.run())
+    arguments = ("--set", f"master={index.url}", "--set", "s3.lease=true")
+    told = mirror.run(*arguments, command="doctor")
+    assert told.status == 1
+    assert "mend  lease: object store: it does not honour conditional writes" in told.stdout
+    refused = mirror.run("--set", "s3.lease=true")
+    assert (refused.status, refused.stderr.count("\n")) == (6, 1)
+    assert "does not honour conditional writes" in refused.stderr
+
+
+def test_who_has_lost_the_mirror_puts_and_removes_nothing_more(moto_store: ObjectStore, tmp_path: Path) -> None:
+    settings = parse_settings(None, overrides={"directory": str(tmp_path), "layout": "flat"}).storage
+    tree = ObjectTree(settings, moto_store.settings(prefix=tmp_path.name))
+    tree.prepare()
+    page, file = tmp_path / "page", tmp_path / "file"
+    page.write_bytes(b"page")
+    file.write_bytes(b"file")
+
+    def lost() -> None:
+        raise LeaseLost("another has it")
+
+    tree.publish(str(page), "simple/six/index.html")
+    page.write_bytes(b"newer")
+    tree.guard(lost)
+    for attempt in (
+        lambda: tree.publish(str(page), "simple/six/index.html"),
+        lambda: tree.remove("simple/six/index.html"),
+        lambda: tree.remove_all(["simple/six/index.html"]),
+        tree.flush,
+    ):
+        with pytest.raises(StorageError):
+            attempt()
+    assert tree.read("simple/six/index.html") == b"page"
