@@ -151,6 +151,9 @@ class Wire:
         try:
             returned = Returned(number, await future, "")
         except Exception as error:  # noqa: BLE001 - whatever the worker, or the way to it, raises
+            if self._client.status != "running":
+                self._post(Lost(f"the scheduler {self._address} is gone"))
+                return
             returned = Returned(number, None, _short(error))
         finally:
             future.release()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fastmirror
+from tests.bucket import bind
 from tests.conftest import Mirror, end_group
 from tests.dask import Dask
 from tests.fakes import faults
@@ -173,6 +174,24 @@ def test_workers_of_a_run_that_was_killed_publish_nothing_and_leave_it(mirror, i
     assert problems(mirror, index) == []
 
 
+def test_a_scheduler_that_goes_ends_the_run_in_order_and_the_next_goes_on(mirror, index, tmp_path) -> None:
+    index.fill(30, files=2)
+    dask = Dask(tmp_path)
+    try:
+        dask.add(1)
+        gate = index.gate("/simple/?*", skip=20)
+        run = mirror.start(set={"scheduler": dask.scheduler})
+        gate.wait()
+    finally:
+        dask.close()
+    stdout, stderr = run.communicate(timeout=60)
+    assert run.returncode == 5, (stdout, stderr)
+    assert f"the scheduler {dask.scheduler} is gone" in stdout + stderr
+    gate.open()
+    succeed(mirror.run(set={"executor": "local", "scheduler": ""}))
+    assert problems(mirror, index) == []
+
+
 def test_a_host_goes_its_own_ways_and_is_held_to_its_own_limit(mirror, index, empty) -> None:
     index.fill(30, files=2)
     with FakeIndex() as near, HttpProxy() as proxy:
@@ -208,6 +227,15 @@ def test_workers_on_hosts_with_addresses_of_their_own_do_the_work_each_by_its_ow
     log = (mirror.directory / ".fastmirror/log/fastmirror.log").read_text()
     assert sorted(re.findall(r"tcp://([0-9.]+):\d+ takes part", log)) == [address for address, _ in two]
     assert problems(mirror, index) == []
+
+
+def test_a_tree_in_a_bucket_is_made_by_workers_that_share_the_local_directory(
+    mirror, index, moto_store, tmp_path
+) -> None:
+    index.fill(20, files=2)
+    published = bind(mirror, moto_store)
+    succeed(mirror.run())
+    assert published.problems(index, tmp_path / "copy") == []
 
 
 # Who cannot take part
