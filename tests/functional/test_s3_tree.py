@@ -104,7 +104,7 @@ def test_a_page_is_found_at_its_url_too_where_keys_may_end_with_a_slash(
 def test_a_run_with_nothing_to_do_stores_nothing_but_its_time(
     mirror: Mirror, index: FakeIndex, moto_store: ObjectStore
 ) -> None:
-    fill_with_oddities(index)
+    index.fill(3)
     published = bind(mirror, moto_store)
     succeed(mirror.run())
     changed, gone = run_again(mirror, published)
