@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from tests.bucket import bind, run_again
 from tests.fakes import faults
 from tests.fakes.oddities import fill_with_oddities
+from tests.object_store import BUCKET
 from tests.published import succeed
+from tests.wheels import make_wheel, offer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,3 +150,20 @@ def test_a_wrong_file_is_on_no_page_and_nowhere_in_the_bucket(
     assert not [path for path in found if path.endswith("six-2.0.tar.gz")]
     assert b"six-1.0.tar.gz" in found["simple/six/index.html"]
     assert b"six-2.0.tar.gz" not in found["simple/six/index.html"]
+
+
+def test_pip_reads_a_bucket_that_anyone_may_read_as_it_is(
+    mirror: Mirror, index: FakeIndex, moto_store: ObjectStore, tmp_path: Path
+) -> None:
+    offer(index, make_wheel("six", "1.0"))
+    published = bind(mirror, moto_store)
+    mirror.settings |= {"s3.slash-keys": "true", "s3.config_param_ACL": "public-read"}
+    succeed(mirror.run())
+    url = f"{moto_store.url}/{BUCKET}/{published.prefix}/web/simple/"
+    options = ["--isolated", "--no-cache-dir", "--no-deps", "--disable-pip-version-check", "--index-url", url]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", *options, "--dest", str(tmp_path / "got"), "six"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    (wheel,) = (tmp_path / "got").iterdir()
+    (stored,) = (body for path, body in published.bodies().items() if path.endswith(wheel.name))
+    assert wheel.read_bytes() == stored
