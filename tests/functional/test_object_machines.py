@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from fastmirror.lease import LeaseLost
 from fastmirror.objecttree import ObjectTree
 from fastmirror.settings_file import parse_settings
 from tests.bucket import bind
-from tests.conftest import Mirror
+from tests.conftest import Mirror, end_group
 from tests.published import succeed
 
 if TYPE_CHECKING:
@@ -135,3 +136,24 @@ def test_who_has_lost_the_mirror_puts_and_removes_nothing_more(moto_store: Objec
         with pytest.raises(StorageError):
             attempt()
     assert tree.read("simple/six/index.html") == b"page"
+
+
+def test_another_machine_mends_what_a_killed_run_left(
+    mirror: Mirror, other: Mirror, index: FakeIndex, rclone_store: ObjectStore, tmp_path: Path
+) -> None:
+    three_projects(index)
+    published = bind(mirror, rclone_store)
+    bind(other, rclone_store)
+    succeed(mirror.run())
+    index.add_file("six", "six-2.0.tar.gz")
+    index.add_file("idna", "idna-2.0.tar.gz")
+    mirror.settings["timeout"] = "60"
+    gate = index.gate("/packages/*six-2.0*")
+    first = mirror.start()
+    gate.wait()
+    end_group(first, signal.SIGKILL)
+    first.wait()
+    gate.open()
+    succeed(other.run())
+    assert published.problems(index, tmp_path / "copy") == []
+    succeed(mirror.run())
