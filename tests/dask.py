@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _START_S = 60.0
+# What looks at itself many times a second costs more than the work of a test.
+_CALM = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+}
 
 
 class Dask:
@@ -59,7 +65,7 @@ class Dask:
             return subprocess.Popen(
                 [*through, *command],
                 cwd=self.home,
-                env={**kept, "HOME": str(self.home), "PYTHONPATH": _ROOT, **(environment or {})},
+                env={**kept, **_CALM, "HOME": str(self.home), "PYTHONPATH": _ROOT, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
