@@ -22,7 +22,7 @@ from fastmirror.transport import Reply, Request
 from fastmirror.weight import index_weight
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fastmirror.settings import UpstreamSettings
 
@@ -139,6 +139,7 @@ _PROJECTS = b'"projects":['
 _BETWEEN = b"},{"
 _CHUNK_BYTES = 256 << 10
 _CHANGES_MOST = 50_000
+_REMOVED_MOST = 500
 _PIECE_BYTES = 150  # of memory for an entry that is compared, beside its bytes: an object, a place in a set
 
 
@@ -268,12 +269,19 @@ def root_change(
             return None
         head = _loads(new[:start] + b"]}", memory)
         changed = _collect(head.get("meta"), iter([_entries(list(fresh), memory)]), displays)
-        removed = _collect({}, iter([_entries(gone, memory)])).projects
+        listed_no_more = _collect({}, iter([_entries(gone, memory)])).projects
     except (ValueError, AttributeError, PageError):
         return None
-    return RootChange(
-        changed.projects, [name for name in removed if name not in changed.projects], changed.serial, changed.skipped
-    )
+    removed = [name for name in listed_no_more if name not in changed.projects]
+    if removed and (len(removed) > _REMOVED_MOST or _may_list(new, removed)):
+        return None
+    return RootChange(changed.projects, removed, changed.serial, changed.skipped)
+
+
+def _may_list(body: bytes, names: Iterable[NormalizedName]) -> bool:
+    """Whether an index of PyPI's form may list one of these, in any spelling: what was listed twice, and is once."""
+    spelled = "|".join(name.replace("-", "[-_.]+") for name in names)
+    return b"\\" in body or re.search(rf'"name"\s*:\s*"(?i:{spelled})"'.encode(), body) is not None
 
 
 def _flat_array(body: bytes) -> tuple[int, int, int]:

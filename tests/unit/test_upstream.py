@@ -319,6 +319,15 @@ def test_so_many_changes_take_the_whole_of_both():
 
 
 @pytest.mark.case(2)
+@pytest.mark.parametrize("twin", ["a-b", "A_b", "a.-b"])
+def test_a_project_that_was_listed_twice_and_is_once_is_not_gone(twin: str) -> None:
+    twice, once = root(("a-b", 4), (twin, 3), ("six", 1)), root(("a-b", 4), ("six", 1))
+    change = root_change(twice, once)
+    assert change is None or change.removed == []
+    old, new = (with_serial(root(*listed, ("six", 1)), 5) for listed in ([("ab", 4)], []))
+    assert root_change(old, new) == change_of({}, ["ab"], 5)
+
+
 @pytest.mark.parametrize(
     "new",
     [
