@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from contextlib import closing
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastmirror.backend import open_storage
 from fastmirror.closure import Closure
 from fastmirror.discovery import Discovery
-from fastmirror.errors import MirrorError, SettingsError
+from fastmirror.errors import MirrorError, SettingsError, StorageError
 from fastmirror.execution import CHUNK
 from fastmirror.filters import Filters
 from fastmirror.history import past_runs
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from fastmirror.progress import Progress
     from fastmirror.storage import Storage
 
+_LOG = logging.getLogger(__name__)
 LARGEST_TOLD = 10
 
 
@@ -272,8 +274,12 @@ def check_settings(settings: Settings) -> None:
 
 
 def _last_modified(storage: Storage) -> float | None:
-    """What ``web/last-modified`` says, in seconds since the epoch; None if it says nothing."""
-    text = (storage.read("last-modified") or b"").decode("ascii", "replace").strip()
+    """What ``web/last-modified`` says, in seconds since the epoch; None if it says nothing, or cannot be read."""
+    try:
+        text = (storage.read("last-modified") or b"").decode("ascii", "replace").strip()
+    except StorageError as error:
+        _LOG.warning("how fresh the mirror is cannot be read: %s", error)
+        return None
     try:
         return datetime.strptime(text, LAST_MODIFIED).replace(tzinfo=UTC).timestamp()
     except ValueError:

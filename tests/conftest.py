@@ -117,6 +117,11 @@ class Mirror:
             process.communicate()
 
 
+def pytest_configure() -> None:
+    """A shell starts what goes into the background deaf to SIGINT, and so would be every command started here."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kill-points", type=int, metavar="N", help="cut runs off at so many points, not at a quick share"

@@ -13,6 +13,7 @@ from fastmirror.settings_file import parse_settings
 from tests.bucket import bind
 from tests.conftest import end_group
 from tests.fakes.flaky import Fault, Flaky
+from tests.nginx import free_port
 from tests.processes import group_lives, until
 from tests.published import succeed
 
@@ -170,6 +171,20 @@ def test_a_store_that_is_not_there_or_not_ours_is_named_in_one_line(
     assert "there is no such bucket" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert index.requests == []
+
+
+def test_how_the_mirror_stands_is_told_without_the_store(
+    mirror: Mirror, index: FakeIndex, moto_store: ObjectStore
+) -> None:
+    index.fill(2)
+    bind(mirror, moto_store)
+    succeed(mirror.run())
+    whole = mirror.status()
+    bind(mirror, moto_store, f"http://127.0.0.1:{free_port()}")
+    mirror.settings["s3.max_attempts"] = "1"
+    assert mirror.run().status == 6
+    alone = mirror.status()
+    assert (alone["files"], alone["serial"], alone["as_of"]) == (whole["files"], whole["serial"], None)
 
 
 # Names and states
