@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fastmirror.settings import Settings
     from fastmirror.state import State
     from fastmirror.transport import Reply, Request
-    from fastmirror.transport.session import Session
+    from fastmirror.transport.control import ControlLane
     from fastmirror.wanted import Wanted
 
 _LOG = logging.getLogger(__name__)
@@ -91,7 +91,13 @@ class Discovery:
     """The questions that a run asks before it knows what to do."""
 
     def __init__(
-        self, settings: Settings, filters: Filters, state: State | None, session: Session, own: str, closure: Closure
+        self,
+        settings: Settings,
+        filters: Filters,
+        state: State | None,
+        control: ControlLane,
+        own: str,
+        closure: Closure,
     ) -> None:
         """`own` is the directory that is ours."""
         self._master = settings.upstream.master
@@ -99,7 +105,7 @@ class Discovery:
         self._root_memory = settings.upstream.limits.root_memory
         self._sweep = settings.run.sweep
         self._state = state
-        self._session = session
+        self._control = control
         self._cache = os.path.join(own, "root-index")
         self._filters = filters
         self._closure = closure
@@ -120,7 +126,7 @@ class Discovery:
         """Ask for the root index. Raises UpstreamError if it cannot be had."""
         applied = self._applied() if trust_cache else {}
         settled = self.dialect()
-        followed = follow(self._session.get, self._master, self._cache, applied)
+        followed = follow(self._control.get, self._master, self._cache, applied)
         is_whole = followed is None
         request = root_request(self._master, settled, applied.get("root_etag", ""), self._root_limit)
         reply = followed or self._get(request)
@@ -325,7 +331,7 @@ class Discovery:
 
     def _get(self, request: Request) -> Reply:
         for attempt in range(_TRIES):
-            reply = self._session.get(request)
+            reply = self._control.get(request)
             if not reply.retryable or attempt == _TRIES - 1:
                 break
             wait_s = max(_BACKOFF_S * 2**attempt, retry_after_s(reply))

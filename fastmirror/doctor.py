@@ -7,6 +7,7 @@ import platform
 import resource
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.backend import open_storage
@@ -18,7 +19,7 @@ from fastmirror.masking import clean
 from fastmirror.names import NormalizedName
 from fastmirror.simple import ACCEPT_ANY, parse_html_page, parse_json_page
 from fastmirror.transport import Request
-from fastmirror.transport.session import Session
+from fastmirror.transport.control import ControlLane
 from fastmirror.tree import state_path
 from fastmirror.upstream import is_json, project_url, with_netrc
 
@@ -207,11 +208,7 @@ def _upstream(settings: Settings) -> Finding:
     upstream = with_netrc(settings.upstream)
     url = project_url(upstream.master, _ASKED_FOR)
     request = Request(0, url, (f"Accept: {ACCEPT_ANY}",), upstream.limits.page, compressed=True, sink=None)
-    session = Session(upstream)
-    try:
-        reply = session.get(request)
-    finally:
-        session.close()
+    reply = ControlLane(replace(settings, upstream=upstream)).get(request)
     if reply.status == 404:
         return Finding("upstream", f"{upstream.master} answers, and has no {_ASKED_FOR}")
     if reply.error or reply.status != 200:

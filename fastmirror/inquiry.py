@@ -26,7 +26,7 @@ from fastmirror.settings import Settings, fingerprint
 from fastmirror.simple import RENDERER_VERSION
 from fastmirror.state import State
 from fastmirror.summary import FAILURES_TOLD, Failure, Gap
-from fastmirror.transport.session import Session
+from fastmirror.transport.control import ControlLane
 from fastmirror.tree import settle_tree, state_path
 from fastmirror.upstream import with_netrc
 from fastmirror.wanted import wanted
@@ -109,14 +109,13 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
     settings = replace(settings, upstream=with_netrc(settings.upstream))
     state = _open_state(settings)
     storage = open_storage(settings.storage)
-    session = Session(settings.upstream)
     try:
         tree = settle_tree(settings, state, storage)
         digest = fingerprint(settings, RENDERER_VERSION)
         filters = Filters(settings.filters)
         closure = Closure(settings.filters, filters, state, options.projects, digest)
         chosen = wanted(filters, options.projects, state, closure)
-        discovery = Discovery(settings, filters, state, session, storage.own, closure)
+        discovery = Discovery(settings, filters, state, ControlLane(settings), storage.own, closure)
         trust_cache = state is not None and state.get("clean") == "1"
         root = discovery.fetch_root(trust_cache=trust_cache) if chosen.needs_root else None
         check_id = None
@@ -145,7 +144,6 @@ def plan_run(settings: Settings, options: RunOptions, *, with_files: bool, progr
         )
         return planned if cost is None else planned._replace(**cost._asdict())
     finally:
-        session.close()
         if state is not None:
             state.close()
 

@@ -24,7 +24,7 @@ from fastmirror.rootindex import root_paths, write_feed
 from fastmirror.run import Run, open_parts
 from fastmirror.summary import FAILURES_TOLD, Counts, Summary
 from fastmirror.sweep import CURSOR
-from fastmirror.transport.session import Session
+from fastmirror.transport.control import ControlLane
 from fastmirror.upstream import with_netrc
 from fastmirror.wanted import wanted
 
@@ -86,7 +86,7 @@ class _Run(Run):
         parts = open_parts(settings, hold)
         begun = time.time()
         self._options = options
-        self._session = Session(settings.upstream)
+        self._control = ControlLane(settings)
         self._filters = Filters(settings.filters)
         if options.projects:  # asked for again, they are wanted again
             with parts.state.transaction():
@@ -103,10 +103,6 @@ class _Run(Run):
         super().__init__(parts, terms, progress, Counts())
         self._execution.supervisor = supervisor
         self._removals = Removals(settings, self._state, self._storage, self._tree, self._counts, self._write_index)
-
-    def __exit__(self, *causes: object) -> None:
-        self._session.close()
-        super().__exit__(*causes)
 
     @property
     def storage(self) -> Storage:
@@ -132,7 +128,7 @@ class _Run(Run):
         supervisor.work("asking upstream what there is")
         trust_cache = self._clean and not options.force_check
         discovery = Discovery(
-            self._settings, self._filters, self._state, self._session, self._storage.own, self._closure
+            self._settings, self._filters, self._state, self._control, self._storage.own, self._closure
         )
         self._progress.begin("asking upstream what there is")
         root = discovery.fetch_root(trust_cache=trust_cache) if chosen.needs_root else None

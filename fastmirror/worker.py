@@ -41,6 +41,7 @@ from fastmirror.model import (
 from fastmirror.project import ProjectTask
 from fastmirror.reading import Bench, LegacyApi
 from fastmirror.sink import SideThread
+from fastmirror.transport.control import open_transport
 
 if TYPE_CHECKING:
     import socket
@@ -64,18 +65,6 @@ _REPORT_S = 0.1
 _LOAD_S = 1.0  # what is in hand is told at least so often, while there is something
 
 
-def open_transport(settings: Settings) -> Transport:
-    """The transport that the settings name, with room for a worker's whole budget."""
-    connections = settings.pool.index_transfers + settings.pool.file_transfers
-    if settings.pool.transport == "requests":
-        from fastmirror.transport.session import SessionTransport
-
-        return SessionTransport(settings.upstream, connections)
-    from fastmirror.transport.curl import CurlTransport
-
-    return CurlTransport(settings.upstream, connections)
-
-
 class Workshop:
     """Does jobs: takes them with `accept`, answers from `poll`. Never raises for what a job meets."""
 
@@ -84,7 +73,8 @@ class Workshop:
         storage = open_storage(settings.storage)
         if not context.plan_only:
             storage.open_desk()
-        self.transport = open_transport(settings)
+        pool = settings.pool
+        self.transport = open_transport(settings, pool.index_transfers + pool.file_transfers)
         self.lanes = Lanes(self.transport, _TRIES)
         self._side = SideThread(self.transport.wake)
         self._hands = _open_hands(storage, settings, self.transport)

@@ -23,7 +23,7 @@ _STOREYS = (
     "dependencies planner weight simple_html simple_entry simple feed legacy summary trends charts",
     "progress display logs bell supervisor",
     "transport transport.rate transport.proxies transport.headers transport.redirects transport.poller",
-    "transport.curl transport.session",
+    "transport.curl transport.session transport.control",
     "s3 objects",
     "channel",
     "packing schema state descriptors staging storage web filetree",

@@ -1,7 +1,4 @@
-"""The control lane, over requests: what is asked for once a run; and a Transport on the same footing.
-
-SessionTransport serves where pycurl has no wheel: a few threads that only move bytes.
-"""
+"""The other transport, over requests, where libcurl is not to be had: a few threads that only move bytes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from fastmirror.model import ProjectJob
 from fastmirror.names import NormalizedName
 from fastmirror.pages import Context
 from fastmirror.settings_file import parse_settings
-from fastmirror.transport.session import Session
+from fastmirror.transport.control import ControlLane
 from fastmirror.upstream import Dialect
 from fastmirror.worker import run_inline
 from tests.fakes import faults
@@ -141,11 +141,10 @@ def test_a_root_index_is_asked_for_again_when_upstream_says(
     index.fault("/simple/", faults.status(503, retry_after=100_000), times=1, skip=1)
     index.fault("/simple/", faults.status(500, retry_after=7), times=1, skip=2)
     settings = parse_settings(None, overrides={"directory": str(tmp_path), "master": index.url})
-    session = Session(settings.upstream)
+    control = ControlLane(settings)
     filters = Filters(settings.filters)
     closure = Closure(settings.filters, filters, None, (), "")
-    root = Discovery(settings, filters, None, session, str(tmp_path), closure).fetch_root(trust_cache=False)
-    session.close()
+    root = Discovery(settings, filters, None, control, str(tmp_path), closure).fetch_root(trust_cache=False)
     assert (root.reply.status, waits) == (200, [7.0, 300.0, 4.0])
     told = [record.getMessage().partition(": ")[2] for record in caplog.records]
     assert told[:2] == [f"HTTP status 503, trying again in {seconds} s" for seconds in (7, 300)]

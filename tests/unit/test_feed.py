@@ -27,7 +27,7 @@ from fastmirror.settings_file import parse_settings
 from fastmirror.simple import render_index_json
 from fastmirror.state import State
 from fastmirror.transport import Reply
-from fastmirror.transport.session import Session
+from fastmirror.transport.control import ControlLane
 from tests.fakes import faults
 
 if TYPE_CHECKING:
@@ -93,22 +93,17 @@ class Reader:
     def __init__(self, published: Published, upstream: FakeIndex, home: Path) -> None:
         self._published = published
         self._upstream = upstream
-        self._session = Session(
-            parse_settings(None, overrides={"directory": str(home), "master": upstream.url}).upstream
-        )
+        self._control = ControlLane(parse_settings(None, overrides={"directory": str(home), "master": upstream.url}))
         self.cache = home / "root-index"
         self.cache.write_bytes(published.index)
         self.applied = {"root_read": str(time.time()), "root_digest": xxhash.xxh3_128_hexdigest(published.index)}
-
-    def close(self) -> None:
-        self._session.close()
 
     def follow(self) -> Reply | None:
         self._upstream.clear_faults()
         self._upstream.clear_requests()
         for path in self._published.head.parent.iterdir():
             self._upstream.fault(f"/changes/{path.name}", faults.body(path.read_bytes(), "application/json"))
-        return follow(self._session.get, self._upstream.url, str(self.cache), self.applied)
+        return follow(self._control.get, self._upstream.url, str(self.cache), self.applied)
 
     def is_led_to_what_is_published(self) -> bool:
         reply = self.follow()
@@ -125,10 +120,8 @@ def published(tmp_path: Path) -> Iterator[Published]:
 
 
 @pytest.fixture
-def reader(published: Published, index: FakeIndex, tmp_path: Path) -> Iterator[Reader]:
-    reader = Reader(published, index, tmp_path)
-    yield reader
-    reader.close()
+def reader(published: Published, index: FakeIndex, tmp_path: Path) -> Reader:
+    return Reader(published, index, tmp_path)
 
 
 # What stands in it
@@ -319,7 +312,6 @@ def test_a_run_that_was_cut_off_before_it_recorded_its_feed_makes_a_reader_slowe
     assert reader.is_led_to_what_is_published()
     assert ahead.follow() is None
     assert len(published.steps) == 1
-    ahead.close()
 
 
 def lose(path: Path) -> None:
