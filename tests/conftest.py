@@ -18,7 +18,9 @@ from tests.fakes.index import FakeIndex
 from tests.parity.summary import pytest_terminal_summary  # noqa: F401 - a hook: only this conftest is always read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from _pytest.mark.structures import ParameterSet
 
 pytest_plugins = ["tests.tables"]
 ROOT = Path(__file__).parents[1]
@@ -126,6 +128,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kill-points", type=int, metavar="N", help="cut runs off at so many points, not at a quick share"
     )
+
+
+def each_in_one_process(scene: str, kinds: Iterable[str]) -> list[ParameterSet]:
+    """Parameters of a scene that takes long to set: with pytest-xdist, what looks at one is run by one process."""
+    return [pytest.param(kind, marks=pytest.mark.xdist_group(f"{scene}-{kind}")) for kind in kinds]
 
 
 def end_group(process: subprocess.Popen[str], number: signal.Signals) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.conftest import Mirror
+from tests.conftest import Mirror, each_in_one_process
 from tests.fakes import faults
 from tests.fakes.index import FakeIndex
 from tests.tree import check_tree
@@ -136,7 +136,7 @@ class Scene(NamedTuple):
     files: dict[str, FakeFile]
 
 
-@pytest.fixture(scope="module", params=TRANSPORTS)
+@pytest.fixture(scope="module", params=each_in_one_process("mirrors", TRANSPORTS))
 def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with FakeIndex() as index, FakeIndex() as other:
         mirror = Mirror(tmp_path_factory.mktemp("home"), index.url)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.conftest import Mirror, Result, end_group
+from tests.conftest import Mirror, Result, each_in_one_process, end_group
 from tests.fakes import faults
 from tests.fakes.index import FakeIndex
 from tests.tree import check_tree
@@ -130,7 +130,7 @@ class Scene(NamedTuple):
     reasons: dict[str, str]  # of the projects that failed, as status gives them
 
 
-@pytest.fixture(scope="module", params=TRANSPORTS)
+@pytest.fixture(scope="module", params=each_in_one_process("overcome", TRANSPORTS))
 def overcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with scenario(request.param, tmp_path_factory.mktemp("home")) as (mirror, index):
         add(index, "well", None)
@@ -182,7 +182,7 @@ FATAL = {
 }
 
 
-@pytest.fixture(scope="module", params=TRANSPORTS)
+@pytest.fixture(scope="module", params=each_in_one_process("fatal", TRANSPORTS))
 def fatal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with scenario(request.param, tmp_path_factory.mktemp("home")) as (mirror, index):
         add(index, "well", None)
