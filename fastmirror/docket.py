@@ -39,7 +39,7 @@ _WINDOW_LEAST = 64
 BATCH_JOBS = 64  # projects in a batch for a worker far away
 _PROJECTS_AHEAD = 3  # such batches with it
 _PIECES_AHEAD = 32
-_RECOVERY_S = 5.0
+RECOVERY_S = 5.0
 _HOLD_LEAST_S = 0.5  # by which a wait is longer than the one under way, for the workers to be told
 
 
@@ -255,7 +255,7 @@ class Purse:
     def recover(self) -> None:
         """Raise it again, step by step, where upstream has not asked for less in a while."""
         now = time.monotonic()
-        if self._scale < 1.0 and now - max(self._lowered_at, self._raised_at, self._held_until) > _RECOVERY_S:
+        if self._scale < 1.0 and now - max(self._lowered_at, self._raised_at, self._held_until) > RECOVERY_S:
             self._scale = min(1.0, self._scale * 1.5)
             self._raised_at = now
 

@@ -10,6 +10,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -68,6 +69,7 @@ class Record:
     sent: int = 0  # bytes of body handed to the socket
     port: int = 0  # the client's
     crowd: int = 0  # requests of this server that were in flight when it came, itself among them
+    came: float = field(default_factory=time.monotonic)  # when, in seconds of the monotonic clock
 
     @property
     def decoded_path(self) -> str:
