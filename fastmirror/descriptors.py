@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from typing import TYPE_CHECKING, Protocol
@@ -71,3 +72,11 @@ def hash_descriptor(descriptor: int, digests: Sequence[Hash]) -> int:
             digest.update(view[:count])
         size += count
     return size
+
+
+def sha256_of(path: str) -> str:
+    """The sha256 of a file's bytes, in hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as stream:
+        hash_descriptor(stream.fileno(), [digest])
+    return digest.hexdigest()

@@ -14,7 +14,7 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastmirror.descriptors import hash_descriptor
+from fastmirror.descriptors import sha256_of
 from fastmirror.feed import HEAD_PATH, STEP_PATHS
 from fastmirror.nginx import FILE_CACHE, HEAD_CACHE, PAGE_CACHE
 from fastmirror.objects import Bucket, ObjectHeaders
@@ -127,18 +127,7 @@ class ObjectTree(Storage):
         found = self._objects().head(self.final(path))
         if found is None:
             return None
-        if found.sha256:
-            return Digest(found.sha256, found.size)
-        try:
-            descriptor = self.open_file(path)
-        except FileNotFoundError:
-            return None
-        try:
-            digest = hashlib.sha256()
-            size = hash_descriptor(descriptor, [digest])
-            return Digest(digest.hexdigest(), size)
-        finally:
-            os.close(descriptor)
+        return Digest(found.sha256, found.size) if found.sha256 else super().digest(path)
 
     def open_file(self, path: str) -> int:
         """A descriptor of a local copy of an object, which is gone when it is closed. Raises FileNotFoundError."""
@@ -199,7 +188,7 @@ class ObjectTree(Storage):
     def place(self, staged: str, path: str, *, replace: bool = False, sha256: str = "") -> bool:
         """Store a staged file as an object, which leaves staging; False if it is not to replace one that is there."""
         status = os.stat(staged)
-        sha256 = sha256 or _hash_file(staged)
+        sha256 = sha256 or sha256_of(staged)
         is_file = path.startswith("packages/")
         headers = ObjectHeaders(*shown(path), sha256, str(status.st_mtime_ns / 1e9) if is_file else "")
         if replace:
@@ -213,7 +202,7 @@ class ObjectTree(Storage):
 
     def publish(self, staged: str, path: str) -> None:
         """Store a page, unless the object there has its bytes already."""
-        sha256 = _hash_file(staged)
+        sha256 = sha256_of(staged)
         if not self._was_empty and self._stands(path, sha256):
             self.discard(staged)
         else:
@@ -279,16 +268,6 @@ class ObjectTree(Storage):
 
 def _nothing() -> None:
     """Nothing prevents it."""
-
-
-def _hash_file(path: str) -> str:
-    digest = hashlib.sha256()
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        hash_descriptor(descriptor, [digest])
-    finally:
-        os.close(descriptor)
-    return digest.hexdigest()
 
 
 def _stamp_ns(found: ObjectFacts) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import logging
 import os
 import secrets
@@ -11,6 +10,7 @@ import shutil
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+from fastmirror.descriptors import sha256_of
 from fastmirror.errors import StateDamaged
 from fastmirror.lease import Copy
 from fastmirror.objects import ObjectHeaders
@@ -55,7 +55,7 @@ def put_state(bucket: Bucket, state: State, before: Copy, workspace: str) -> Cop
             copied.put({_BASE: token})
         with open(copy, "rb") as whole, gzip.open(packed, "wb", compresslevel=1) as small:
             shutil.copyfileobj(whole, small, _PIECE)
-        sha256 = _hash(packed)
+        sha256 = sha256_of(packed)
         headers = ObjectHeaders("application/gzip", "no-store", sha256, "")
         bucket.put_file(_key(Copy(number, token)), packed, headers=headers, sha256=sha256)
     finally:
@@ -82,7 +82,7 @@ def _fetch(bucket: Bucket, copy: Copy, path: str) -> bool:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     packed, new = f"{path}.gz", f"{path}.new"
     try:
-        if not (copy.token and bucket.get_file(key, packed) and _hash(packed) == copy.sha256):
+        if not (copy.token and bucket.get_file(key, packed) and sha256_of(packed) == copy.sha256):
             return False
         with gzip.open(packed) as small, open(new, "wb") as whole:
             shutil.copyfileobj(small, whole, _PIECE)
@@ -107,11 +107,6 @@ def _token(path: str) -> str:
             return state.get(_BASE) or ""
     except StateDamaged:
         return ""
-
-
-def _hash(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _discard(path: str) -> None:

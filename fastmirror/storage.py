@@ -6,11 +6,12 @@ directories (``filetree.py``), and a PUT in an object store (``objecttree.py``).
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from fastmirror.descriptors import make_directory
+from fastmirror.descriptors import hash_descriptor, make_directory
 from fastmirror.staging import Staging
 
 if TYPE_CHECKING:
@@ -78,9 +79,18 @@ class Storage(Staging, ABC):
     def facts(self, path: str) -> Facts | None:
         """What the storage says of a file; None if there is none."""
 
-    @abstractmethod
     def digest(self, path: str) -> Digest | None:
-        """Digest of what lies there; None if there is no such file."""
+        """Digest of what lies there, by reading it; None if there is no such file."""
+        try:
+            descriptor = self.open_file(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            digest = hashlib.sha256()
+            size = hash_descriptor(descriptor, [digest])
+            return Digest(digest.hexdigest(), size)
+        finally:
+            os.close(descriptor)
 
     @abstractmethod
     def open_file(self, path: str) -> int:

@@ -7,14 +7,13 @@ what is behind one is not there, so that nothing outside the mirror is taken for
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import re
 from typing import TYPE_CHECKING
 
-from fastmirror.descriptors import hash_descriptor, names_in
-from fastmirror.storage import Digest, Facts
+from fastmirror.descriptors import names_in
+from fastmirror.storage import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -70,19 +69,6 @@ class Web:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return Facts(status.st_size, status.st_mtime_ns)
-
-    def digest(self, path: str) -> Digest | None:
-        """Hash a file below ``web/``; None if there is none, or a link in its place."""
-        try:
-            descriptor = os.open(self.contained(path), os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
-            digest = hashlib.sha256()
-            size = hash_descriptor(descriptor, [digest])
-            return Digest(digest.hexdigest(), size)
-        finally:
-            os.close(descriptor)
 
     def open_file(self, path: str) -> int:
         """A descriptor of a file below ``web/``. Raises FileNotFoundError, or NotADirectoryError for a link."""
