@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import threading
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from fastmirror.settings import Settings
     from fastmirror.transport import Reply, Request, Transport
@@ -35,38 +34,17 @@ class ControlLane:
         self._settings = settings
 
     def get(self, request: Request) -> Reply:
-        """Do one GET whole; never raises for what the network does. The body of a failure is not read."""
+        """Do one GET whole, of a request without a sink; never raises for what the network does."""
         if self._settings.pool.transport == "requests":
             from fastmirror.transport.session import Session
 
             with closing(Session(self._settings.upstream)) as session:
                 return session.get(request)
-        body = _Body()
         with closing(open_transport(self._settings, 1)) as transport, _signals_in_between() as deliver:
-            transport.start(request._replace(sink=body, is_page=True))
+            transport.start(request)
             while not (replies := transport.poll(_TICK_S)):
                 deliver()
-        return replies[0]._replace(body=body.taken())
-
-
-class _Body:
-    """A sink in memory."""
-
-    def __init__(self) -> None:
-        self._stream = io.BytesIO()  # what it holds can be had without a copy
-        self.size = 0
-
-    def begin(self, status: int, headers: Mapping[str, str]) -> str | None:
-        """Any body will do."""
-
-    def feed(self, chunk: bytes) -> bool:
-        """Take it."""
-        self.size += self._stream.write(chunk)
-        return True
-
-    def taken(self) -> bytes:
-        """What came."""
-        return self._stream.getvalue()
+        return replies[0]
 
 
 @contextmanager
