@@ -16,6 +16,7 @@ import pytest
 
 from tests.fakes.index import FakeIndex
 from tests.parity.summary import pytest_terminal_summary  # noqa: F401 - a hook: only this conftest is always read
+from tests.warm import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -90,12 +91,15 @@ class Mirror:
         set: Mapping[str, Any] | None = None,  # noqa: A002 - named as the option is
     ) -> subprocess.Popen[str]:
         """Start a command in a session of its own, and leave it running; what is left is killed after the test."""
-        words = [*self.through, sys.executable, "-m", self.module, command, "--directory", str(self.directory)]
+        words = [self.module, command, "--directory", str(self.directory)]
         if command in _WITH_MASTER:
             words += ["--master", self.master]
         for key, value in {**self.settings, **(set or {})}.items():
             words += ["--set", f"{key}={value}"]
-        process = subprocess.Popen(
+        starter: type[subprocess.Popen[str]] = Command
+        if self.through or self.module != "fastmirror" or "PYTHONPATH" in self.environment:
+            starter, words = subprocess.Popen, [*self.through, sys.executable, "-m", *words]
+        process = starter(
             [*words, *arguments],
             cwd=self.home,
             env=self._environment(),
