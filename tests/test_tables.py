@@ -44,8 +44,8 @@ def test_not_ended_well(broken):
 def run_pytest(*arguments: str | Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("PYTEST_XDIST_WORKER", None)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *map(str, arguments)]
-    subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-q"]
+    subprocess.run([*command, *map(str, arguments)], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False)
 
 
 def rows(path: Path) -> list[list[str]]:
