@@ -31,7 +31,13 @@ _ENDS = {  # exit statuses of a run that this was done to; before there is anyth
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "point" in metafunc.fixturenames:
-        metafunc.parametrize("point", points(metafunc.config.getoption("--kill-points") or QUICK), ids=str)
+        chosen = points(metafunc.config.getoption("--kill-points") or QUICK)
+        metafunc.parametrize("point", [pytest.param(point, marks=_on_its_ground(point)) for point in chosen], ids=str)
+
+
+def _on_its_ground(point: Point) -> pytest.MarkDecorator:
+    """With pytest-xdist, one process makes a ground and cuts off all runs on it."""
+    return pytest.mark.xdist_group(f"ground-{point.run}-{point.layout}")
 
 
 @pytest.fixture(scope="module")
