@@ -86,8 +86,8 @@ def test_an_outage_is_waited_for_and_not_stormed(
 
 def test_after_a_429_no_more_than_half_of_the_requests_are_in_flight(mirror: Mirror, index: FakeIndex) -> None:
     fill(index)
-    index.fault("/simple/?*", faults.drip(pause_s=0.1, piece=500))  # so that requests are in flight together
-    index.fault("/simple/?*", faults.status(429), times=INDEX_TRANSFERS, skip=20)
+    index.fault("/simple/?*", faults.drip(pause_s=0.3, piece=500))  # so that requests are in flight together, long
+    index.fault("/simple/?*", faults.status(429), times=1, skip=20)
     succeed(mirror.run(set={**BUDGETS, "file-transfers": 2}))
     assert problems(mirror, index) == []
     pages = [record for record in index.requests if record.path.startswith("/simple/")]
