@@ -237,9 +237,9 @@ class Server:
             body = body[held:]
         size = answer.piece or max(len(body), 1)
         for start in range(0, len(body), size):
-            yield framed(body[start : start + size])
-            if answer.pause_s and self._closing.wait(answer.pause_s):
+            if start and answer.pause_s and self._closing.wait(answer.pause_s):
                 return
+            yield framed(body[start : start + size])
 
 
 def _read_request(stream: BinaryIO, side: Side) -> Record | None:

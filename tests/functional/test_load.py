@@ -86,7 +86,7 @@ def test_an_outage_is_waited_for_and_not_stormed(
 
 def test_after_a_429_no_more_than_half_of_the_requests_are_in_flight(mirror: Mirror, index: FakeIndex) -> None:
     fill(index)
-    index.fault("/simple/?*", faults.drip(pause_s=0.3, piece=500))  # so that requests are in flight together, long
+    index.fault("/simple/?*", faults.drip(pause_s=0.2, piece=100))  # so that requests are in flight together, long
     index.fault("/simple/?*", faults.status(429), times=1, skip=20)
     succeed(mirror.run(set={**BUDGETS, "file-transfers": 2}))
     assert problems(mirror, index) == []
