@@ -171,16 +171,21 @@ class Cluster:
             is_slow = now - batch.sent_at > max(_SLOW_LEAST_S, _SLOW * self._mean_s)
             if not batch.has_double and (is_slow or batch.holder.is_silent(self._silent_s)):
                 batch.has_double = True
-                jobs = [job for job in batch.jobs if docket.is_out(job)]
-                if jobs:
-                    what = "slow" if is_slow else "silent"
-                    _LOG.warning("%s is %s: %d jobs are given to others", batch.holder.address, what, len(jobs))
+                if jobs := [job for job in batch.jobs if docket.is_out(job)]:
+                    self._name(batch.holder, "slow" if is_slow else "silent", docket)
                     return jobs
         return []
 
+    def _name(self, member: Member, what: str, docket: Docket) -> None:
+        """Tell of a worker whose batches go to others one by one: once for as long as nothing is heard of it."""
+        if not member.is_named:
+            member.is_named = True
+            jobs = sum(docket.is_out(job) for batch in member.batches.values() for job in batch.jobs)
+            _LOG.warning("%s is %s: others are given what it has, %d jobs", member.address, what, jobs)
+
     def _send(self, member: Member, jobs: list[Job], *, is_alone: bool = False) -> None:
         if not member.batches:
-            member.heard_at = time.monotonic()
+            member.heard()
         kind = "checks" if jobs[0].check else "files" if isinstance(jobs[0], FilesJob) else "projects"
         share = member.share or self._purse.share_of(len(self._active()))
         number = self._wire.ask(member.address, f"fastmirror-{kind}", work, self._run, packed(tuple(jobs)), share)
@@ -235,7 +240,7 @@ class Cluster:
         if member is None:
             return
         self._heard = True
-        member.heard_at = time.monotonic()
+        member.heard()
         member.load = Load(*event.message["load"])
         if event.message["throttled"] is not None:
             hold_s = self._purse.lower(event.message["throttled"])
@@ -245,7 +250,7 @@ class Cluster:
         batch = self._batches.pop(event.number)
         member = batch.holder
         del member.batches[event.number]
-        member.heard_at = time.monotonic()
+        member.heard()
         self._heard = True
         jobs = {key_of(job): job for job in batch.jobs}
         answers: list[Answer] = unpacked(event.value) if event.value is not None else []

@@ -36,6 +36,12 @@ class Member:
         self.share: Share | None = None
         self.load = Load()
         self.heard_at = time.monotonic()
+        self.is_named = False  # as one that says nothing
+
+    def heard(self) -> None:
+        """It said something."""
+        self.heard_at = time.monotonic()
+        self.is_named = False
 
     @property
     def in_hand(self) -> tuple[int, int]:

@@ -122,7 +122,7 @@ def test_a_forced_check_and_verify_find_and_mend_what_is_damaged(mirror, index) 
 
 
 def test_one_worker_is_killed_and_one_stopped_in_the_middle_and_the_tree_is_the_same(mirror, index, dask) -> None:
-    index.fill(60, files=3)
+    index.fill(400, files=1)
     gate = index.gate("/simple/?*", skip=20)
     run = mirror.start()
     gate.wait(PAGES)
@@ -135,7 +135,9 @@ def test_one_worker_is_killed_and_one_stopped_in_the_middle_and_the_tree_is_the_
     stopped.send_signal(signal.SIGCONT)
     assert run.returncode == 0, (stdout, stderr)
     assert "is gone" in stderr
-    assert "is silent" in stderr
+    silent = re.findall(r"(tcp://\S+) is silent", stderr)
+    assert silent, stderr
+    assert len(silent) == len(set(silent)), "named again for each batch"
     assert problems(mirror, index) == []
     assert tree(mirror.web) == single(mirror, index)
     index.clear_requests()
