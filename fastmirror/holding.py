@@ -45,6 +45,7 @@ class Leased(Hold):
         self._bucket = Bucket(settings)
         self._lease = Lease(settings, descriptor)
         self.check = self._lease.check  # type: ignore[method-assign] # asked before each page
+        self._bucket.guard(self.check)
 
     def begin(self) -> None:
         """Raises MirrorLocked if another holds it, StorageError if the store refuses or cannot keep machines apart."""

@@ -24,7 +24,7 @@ from fastmirror.errors import StorageError
 from fastmirror.s3 import S3, Section, http_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fastmirror.s3 import Answer
     from fastmirror.settings import S3Settings
@@ -83,6 +83,10 @@ class Bucket:
         self._honours_conditions = settings.lease
         self._asked = threading.Lock()
         self.is_credulous: bool | None = None  # whether it takes a body that is not what its sha256 says
+
+    def guard(self, check: Callable[[], None]) -> None:
+        """Ask this before each try of a request that changes something; it raises StorageError."""
+        self._s3.guard(check)
 
     def close(self) -> None:
         """End all connections."""
@@ -263,7 +267,7 @@ class Bucket:
             )
         except BaseException:
             with suppress(StorageError):
-                self._s3.send("DELETE", name, query=f"uploadId={upload}", fine=(404,))
+                self._s3.send("DELETE", name, query=f"uploadId={upload}", fine=(404,), is_fenced=False)
             raise
         if answer.status == 404 and not self._was_us(answer, key, sha256):
             raise StorageError(f"object store: POST {self._s3.name(name)}: the upload is gone")

@@ -74,7 +74,7 @@ class ObjectTree(Storage):
         self._settings = s3
         self._bucket = Bucket(s3)
         self._opened_by = os.getpid()
-        self._fence: Callable[[], None] = _nothing  # asked before anything that shows
+        self._fence: Callable[[], None] = _nothing  # asked before anything that shows, by the bucket and by us
         self._was_empty = False  # when this run began: no page replaces one that is the same
 
     @property
@@ -83,8 +83,9 @@ class ObjectTree(Storage):
         return self.shown_as("").removesuffix(f"/{_WEB}")
 
     def guard(self, check: Callable[[], None]) -> None:
-        """Ask this before anything that shows."""
+        """Ask this before anything that shows, and before each try of it."""
         self._fence = check
+        self._objects().guard(check)
 
     def prepare(self) -> None:
         """Make the local directories, sweep staging, and ask the store whether the bucket is there."""
@@ -191,8 +192,6 @@ class ObjectTree(Storage):
         sha256 = sha256 or sha256_of(staged)
         is_file = path.startswith("packages/")
         headers = ObjectHeaders(*shown(path), sha256, str(status.st_mtime_ns / 1e9) if is_file else "")
-        if replace:
-            self._fence()
         for name in self._names(path):
             key = self.final(name)
             if not self._objects().put_file(key, staged, headers=headers, sha256=sha256, only_new=not replace):
@@ -215,13 +214,11 @@ class ObjectTree(Storage):
 
     def remove(self, path: str) -> bool:
         """Remove an object; the store does not say whether it was there."""
-        self._fence()
         self._objects().delete(map(self.final, self._names(path)))
         return True
 
     def remove_all(self, paths: Iterable[str]) -> list[str]:
         """Remove objects, a thousand a request."""
-        self._fence()
         removed = list(paths)
         self._objects().delete(self.final(name) for path in removed for name in self._names(path))
         return removed
@@ -263,6 +260,7 @@ class ObjectTree(Storage):
         """The bucket; anew in a process that was forked: two cannot share a connection."""
         if os.getpid() != self._opened_by:
             self._bucket, self._opened_by = Bucket(self._settings), os.getpid()
+            self._bucket.guard(self._fence)
         return self._bucket
 
 

@@ -38,6 +38,7 @@ _NOTHING = sha256_of(b"").hexdigest()
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,60})</Code>")
 # Asked again though their status says otherwise: the store has not read the body in time.
 _RETRYABLE_CODES = frozenset({"RequestTimeout", "SlowDown", "InternalError", "ConditionalRequestConflict"})
+_READING = frozenset({"GET", "HEAD"})
 _IS_ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<Error>")
 _HINTS = {
     "NoSuchBucket": "there is no such bucket (hint: `directory` is /BUCKET/PREFIX; is [s3] endpoint_url right?)",
@@ -99,16 +100,22 @@ class S3:
         self._ca_bundle = ca_bundle(settings.ca_bundle)
         self._user_agent = f"fastmirror/{__version__}"
         self._keys = _keys(settings)
+        self._fence: Callable[[], None] = _nothing
+
+    def guard(self, check: Callable[[], None]) -> None:
+        """Ask this before each try of a request that changes something; it raises StorageError."""
+        self._fence = check
 
     def send(
-        self, method: str, key: str, *, query: str = "", headers: Sequence[str] = (),
-        body: bytes | Section = b"", sha256: str | None = None, fine: Sequence[int] = (), into: BinaryIO | None = None,
+        self, method: str, key: str, *, query: str = "", headers: Sequence[str] = (), body: bytes | Section = b"",
+        sha256: str | None = None, fine: Sequence[int] = (), into: BinaryIO | None = None, is_fenced: bool = True,
     ) -> Answer:  # fmt: skip
         """Do one request, again where another try may fare better.
 
         key: within the bucket; "": the bucket itself. query: encoded, in the order of its names. sha256: of the body,
         in hex digits, where it is known. fine: statuses of 300 and above that are an answer. into: takes the body of
-        a good answer, from its beginning. Raises StorageError for all other statuses, and where no try was answered.
+        a good answer, from its beginning. is_fenced: False for what may be done by who has lost the mirror.
+        Raises StorageError for all other statuses, and where no try was answered.
         """
         url = f"{self._base}/{quote(key, safe='/-_.~')}" + (f"?{query}" if query else "")
         if sha256 is None:
@@ -117,7 +124,9 @@ class S3:
         if not any(line.startswith("Content-Type:") for line in headers):
             lines.append("Content-Type:")  # else libcurl says that a body is a form
         failure = ""
+        fence = self._fence if is_fenced and method not in _READING else _nothing
         for attempt in range(1, self._settings.attempts + 1):
+            fence()  # before each: the tries may go on for longer than a lease lives
             answer, failure = self._once(method, url, lines, body, attempt, into)
             if answer is not None:
                 if _is_fine(answer, fine):
@@ -195,6 +204,10 @@ class S3:
         handle.setopt(pycurl.LOW_SPEED_TIME, max(1, int(self._settings.timeout_s * _SILENCE)))
         if self._ca_bundle:
             handle.setopt(pycurl.CAINFO, self._ca_bundle)
+
+
+def _nothing() -> None:
+    """Nothing prevents it."""
 
 
 def _is_fine(answer: Answer, fine: Sequence[int]) -> bool:

@@ -13,6 +13,7 @@ from fastmirror.objecttree import ObjectTree
 from fastmirror.settings_file import parse_settings
 from tests.bucket import bind
 from tests.conftest import Mirror, end_group
+from tests.fakes.flaky import Fault, Flaky
 from tests.published import succeed
 
 if TYPE_CHECKING:
@@ -136,6 +137,58 @@ def test_who_has_lost_the_mirror_puts_and_removes_nothing_more(moto_store: Objec
         with pytest.raises(StorageError):
             attempt()
     assert tree.read("simple/six/index.html") == b"page"
+
+
+@pytest.mark.parametrize("deed", ["publish", "place", "remove", "remove_all"])
+def test_what_the_store_refused_once_is_not_tried_again_when_the_mirror_is_lost(
+    moto_store: ObjectStore, tmp_path: Path, deed: str
+) -> None:
+    settings = parse_settings(None, overrides={"directory": str(tmp_path), "layout": "flat"}).storage
+    pages = [f"simple/p-{number}/index.html" for number in range(2)]
+    staged = tmp_path / "page"
+    staged.write_bytes(b"page")
+    changes = ("PUT ", "POST ", "DELETE ")
+    with Flaky(moto_store.port) as flaky:
+        tree = ObjectTree(settings, moto_store.settings(prefix=tmp_path.name, endpoint=flaky.url))
+        tree.prepare()
+        tree.publish(str(staged), pages[0])
+        staged.write_bytes(b"newer")
+        flaky.seen.clear()
+        flaky.faults += [Fault(change, "throttle", 1000) for change in changes]
+
+        def check() -> None:
+            if any(request.startswith(changes) for request in [*flaky.seen]):
+                raise LeaseLost("another has it")
+
+        tree.guard(check)
+        deeds = {
+            "publish": lambda: tree.publish(str(staged), pages[0]),
+            "place": lambda: tree.place(str(staged), pages[0], replace=True),
+            "remove": lambda: tree.remove(pages[0]),
+            "remove_all": lambda: tree.remove_all(pages),
+        }
+        with pytest.raises(LeaseLost):
+            deeds[deed]()
+        assert len([request for request in flaky.seen if request.startswith(changes)]) == 1
+        tree.close()
+
+
+def test_of_thousands_that_are_removed_none_go_after_the_mirror_is_lost(
+    moto_store: ObjectStore, tmp_path: Path
+) -> None:
+    settings = parse_settings(None, overrides={"directory": str(tmp_path), "layout": "flat"}).storage
+    with Flaky(moto_store.port) as flaky:
+        tree = ObjectTree(settings, moto_store.settings(prefix=tmp_path.name, endpoint=flaky.url))
+
+        def check() -> None:
+            if flaky.seen:
+                raise LeaseLost("another has it")
+
+        tree.guard(check)
+        with pytest.raises(LeaseLost):
+            tree.remove_all(f"simple/p-{number}/index.html" for number in range(1001))
+        assert len(flaky.seen) == 1
+        tree.close()
 
 
 def test_another_machine_mends_what_a_killed_run_left(
