@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import selectors
@@ -13,11 +14,14 @@ from multiprocessing.reduction import DupFd
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmirror.channel import Channel
+from fastmirror.errors import MirrorError, StorageError
 from fastmirror.worker import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.process import BaseProcess
+
+_LOG = logging.getLogger(__name__)
 
 
 def start_process(lock: int, others: Sequence[int]) -> tuple[BaseProcess, socket.socket]:
@@ -78,7 +82,7 @@ def _run_beside(work: Callable[[socket.socket], None], end: socket.socket, other
 def in_stripes(work: Callable[[int, int], Iterator[Any]], count: int) -> Iterator[Any]:
     """What `work(stripe, stripes)` yields in each of `count` forked processes, as it comes.
 
-    There must be no other thread. A process that dies ends its own part alone; none outlives this one.
+    There must be no other thread. Raises StorageError if one of them cannot end its part; none outlives this one.
     """
     ends: list[socket.socket] = []
     started: list[BaseProcess] = []
@@ -94,12 +98,14 @@ def in_stripes(work: Callable[[int, int], Iterator[Any]], count: int) -> Iterato
             theirs.close()
             ends.append(ours)
             started.append(process)
-            selector.register(ours, selectors.EVENT_READ, Channel(ours))
+            selector.register(ours, selectors.EVENT_READ, (Channel(ours), process))
         while selector.get_map():
             for key, _ in selector.select():
-                yield from key.data.receive()
-                if not key.data.is_open:
+                channel, process = key.data
+                yield from channel.receive()
+                if not channel.is_open:
                     selector.unregister(key.fileobj)
+                    _require_whole(process)
     finally:
         selector.close()
         for end in ends:
@@ -116,12 +122,23 @@ def _run_stripe(
     for descriptor in others:
         os.close(descriptor)
     channel = Channel(end)
-    for value in work(stripe, stripes):
-        channel.send(value)
-        channel.drain()
-        if not channel.is_open:
-            os._exit(1)
+    try:
+        for value in work(stripe, stripes):
+            channel.send(value)
+            channel.drain()
+            if not channel.is_open:
+                os._exit(1)
+    except MirrorError as error:
+        _LOG.error("%s", error)
+        os._exit(error.exit_status)
     os._exit(0)
+
+
+def _require_whole(process: BaseProcess) -> None:
+    """Its end of the socket is closed: whether it did all that it had to do."""
+    process.join()
+    if process.exitcode != 0:
+        raise StorageError(f"a part of the work is not done: its process ended by {cause_of_death(process)}")
 
 
 def reap(process: BaseProcess, deadline: float) -> None:
