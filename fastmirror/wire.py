@@ -104,12 +104,14 @@ class Wire:
             self._loop.close()
 
     async def _serve(self) -> None:
-        client = Client(self._address, asynchronous=True, set_as_default=False, timeout=self._timeout_s)
+        client = None
         try:
+            client = Client(self._address, asynchronous=True, set_as_default=False, timeout=self._timeout_s)
             await client
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the way to the scheduler that fails
             self._opened.set_exception(_unreachable(self._address, error))
-            await _within(client.close(), _GOODBYE_S)
+            if client is not None:
+                await _within(client.close(), _GOODBYE_S)
             return
         self._client = client
         client.subscribe_topic(TOPIC, self._pass_on)
