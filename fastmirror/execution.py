@@ -160,6 +160,9 @@ class Execution:
                 yield job._replace(hidden=hidden[name]) if name in hidden else job
 
     def _take(self, job: ProjectJob, outcome: Outcome) -> None:
+        if job.held is not None:  # until here another worker might have had to read it
+            for path in job.held.staged:
+                self._storage.discard(path)
         if outcome.storage_failure:
             self._storage_failure = outcome.reason
             return

@@ -152,6 +152,11 @@ class Held(NamedTuple):
     checked: Checked | None = None  # what was found at rest before
     begun: float = 0.0  # when its job was, epoch seconds: hosts share no other clock
 
+    @property
+    def staged(self) -> list[str]:
+        """What it keeps in staging, for whoever settles its project to discard."""
+        return [path for path in (self.page, self.legacy) if path]
+
 
 class ProjectJob(NamedTuple):
     """Bring one project up to date."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -260,8 +259,6 @@ class ProjectTask:
         without_metadata = [want.stored._replace(metadata=None) for want in plan.fetch if want.stored is not None]
         self._keep = [file for file in [*plan.keep, *without_metadata] if file.path not in fresh]
         self._finish(reading)
-        for path in filter(None, (held.page, held.legacy)):
-            os.unlink(path)
 
     def _take_file(self, reading: Reading, brought: Brought) -> None:
         self._brought = self._brought.joined(brought)

@@ -29,6 +29,7 @@ from fastmirror.model import (
     Drain,
     FilesJob,
     FilesOutcome,
+    Held,
     Job,
     Jobs,
     Load,
@@ -70,7 +71,7 @@ class Workshop:
 
     def __init__(self, context: Context) -> None:
         settings = context.settings
-        storage = open_storage(settings.storage)
+        self.storage = storage = open_storage(settings.storage)
         if not context.plan_only:
             storage.open_desk()
         pool = settings.pool
@@ -244,14 +245,18 @@ def run_inline(context: Context, jobs: Iterable[ProjectJob]) -> list[Outcome]:
     workshop.set_share(Share(pool.index_transfers, pool.file_transfers, pool.max_rate, 0.0))
     outcomes: list[Outcome] = []
     assemblies: dict[str, Assembly] = {}
+    held: dict[str, Held] = {}
     try:
         workshop.accept(jobs)
         while workshop.unanswered:
             for answer in workshop.poll(_IDLE_S):
                 if isinstance(answer, Outcome):
                     outcomes.append(answer)
+                    for path in held[answer.name].staged if answer.name in held else ():
+                        workshop.storage.discard(path)
                 elif isinstance(answer, Split):
                     assemblies[answer.job.name] = Assembly(answer)
+                    held[answer.job.name] = answer.held
                     workshop.accept(answer.pieces)
                 elif job := assemblies[answer.name].add(answer):
                     workshop.accept([job])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +16,20 @@ from pypi_simple import ProjectPage
 
 from fastmirror.filetree import FileTree
 from fastmirror.layout import Layout, Tree
-from fastmirror.model import Known, Outcome, ProjectJob, StoredFile
+from fastmirror.model import FilesOutcome, Known, Outcome, ProjectJob, Share, Split, StoredFile
 from fastmirror.names import NormalizedName
 from fastmirror.packing import pack_files, unpack_files
 from fastmirror.pages import Context
 from fastmirror.planner import PIECE_BYTES
 from fastmirror.settings_file import parse_settings
 from fastmirror.upstream import Dialect
-from fastmirror.worker import run_inline
+from fastmirror.worker import Assembly, Workshop, run_inline
 from tests.fakes import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from fastmirror.model import Answer, Job
     from tests.fakes.index import FakeIndex
 
 SIX = NormalizedName("six")
@@ -171,6 +173,32 @@ def test_a_large_project_is_done_in_pieces_and_published_once(bench, index):
     assert len(index.paths("/simple/six/")) == 1
     left = {path for path in Path(bench.storage.own, "staging").rglob("*") if path.is_file()}
     assert left == {Path(path) for page in outcome.pages for path in page.staged}
+
+
+def test_the_last_job_of_a_large_project_can_be_done_again_by_another_worker(bench, index):
+    """As where the first one dies with its answer."""
+    for number in range(150):
+        index.add_file("six", f"six-1.{number}.tar.gz")
+    with closing(Workshop(bench.context)) as workshop:
+        workshop.set_share(Share(4, 4, None, 0.0))
+        (split,) = answers(workshop, [job()])
+        assert isinstance(split, Split)
+        assembly = Assembly(split)
+        brought = [piece for piece in answers(workshop, split.pieces) if isinstance(piece, FilesOutcome)]
+        last = next(filter(None, map(assembly.add, brought)))
+        for _ in range(2):
+            (outcome,) = answers(workshop, [last])
+            assert isinstance(outcome, Outcome)
+            assert (outcome.status, outcome.file_count) == ("published", 150)
+
+
+def answers(workshop: Workshop, jobs: Sequence[Job]) -> list[Answer]:
+    """All answers to these jobs."""
+    workshop.accept(jobs)
+    found: list[Answer] = []
+    while len(found) < len(jobs):
+        found += workshop.poll(1.0)
+    return found
 
 
 def test_a_bad_file_in_a_large_project_is_left_out_alone(bench, index):
