@@ -62,6 +62,7 @@ class _Batch:
         self.jobs = jobs
         self.answers: list[Answer] = []
         self.is_over = threading.Event()
+        self.is_flushed = threading.Event()
 
     def take(self, answer: Answer) -> None:
         self.answers.append(answer)
@@ -97,8 +98,12 @@ class _Guest:
         self.share(share)
         self._put(batch)
         batch.is_over.wait()
-        if self._flushes:
-            self._storage.flush()  # of what is written here the parent's host knows nothing
+        try:
+            if self._flushes:
+                self._storage.flush()  # of what is written here the parent's host knows nothing
+        finally:
+            self._open.discard(batch)
+            batch.is_flushed.set()
         return batch.answers
 
     def share(self, share: Share) -> None:
@@ -171,19 +176,20 @@ class _Guest:
         if not batches:
             del self._awaiting[key]
         batch.take(answer)
-        if batch.is_over.is_set():
-            self._open.discard(batch)
 
     def _end(self) -> None:
         with _DOOR:
             _GUESTS.pop(self._run, None)
             is_last = not _GUESTS
         self._is_open = False
-        for batch in self._open:
-            batch.is_over.set()
+        leaving = list(self._open)
         while not self._inbox.empty():
             if isinstance(message := self._inbox.get(), _Batch):
-                message.is_over.set()
+                leaving.append(message)
+        for batch in leaving:
+            batch.is_over.set()
+        for batch in leaving:
+            batch.is_flushed.wait()
         self._workshop.close()
         self._storage.close()
         if is_last:
