@@ -19,7 +19,7 @@ from fastmirror.docket import Budget, Docket, Purse, key_of, key_of_answer
 from fastmirror.errors import ClusterError
 from fastmirror.guest import Greeting, adjust, boot_id, greet, hand_over, work
 from fastmirror.marker import Marker
-from fastmirror.members import Batch, Member, limits_of, staged_by
+from fastmirror.members import Batch, Member, limits_of, staged_by, within_limits
 from fastmirror.model import FilesJob, Load
 from fastmirror.wire import Event, Lost, Returned, Roster, Told, Wire
 
@@ -141,11 +141,11 @@ class Cluster:
     # Jobs out ---------------------------------------------------------------------------------------------
 
     def _active(self) -> list[Member]:
-        """Who is given work: no more than there are transfers for, and nobody who is silent."""
-        present = [
+        """Who is given work: no more than there are transfers for, here and on each host, and nobody who is silent."""
+        present = (
             member for member in self._members.values() if member.takes_part and not member.is_silent(self._silent_s)
-        ]
-        return present[: self._purse.budget.most_workers]
+        )
+        return within_limits(present)[: self._purse.budget.most_workers]
 
     def _to_come(self) -> int:
         """How many are there, and have not answered the greeting."""

@@ -10,7 +10,7 @@ from fastmirror.guest import Greeting
 from fastmirror.model import FilesJob, Load, Outcome, Split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fastmirror.model import Answer, Job, Share
 
@@ -64,6 +64,18 @@ class Member:
         return bool(self.batches) and time.monotonic() - self.heard_at > seconds
 
 
+def within_limits(members: Iterable[Member]) -> list[Member]:
+    """Of each host no more than its limit has transfers for."""
+    on_host: Counter[str] = Counter()
+    found = []
+    for member in members:
+        greeting = member.greeting or Greeting()
+        if not greeting.limit or on_host[greeting.host] < greeting.limit:
+            on_host[greeting.host] += 1
+            found.append(member)
+    return found
+
+
 def limits_of(members: Sequence[Member]) -> list[int | None]:
     """What each may have of its host's limit, where that has one."""
     greetings = [member.greeting or Greeting() for member in members]
@@ -76,5 +88,5 @@ def staged_by(answer: Answer) -> list[str]:
     if isinstance(answer, Outcome):
         return [path for page in answer.pages for path in page.staged]
     if isinstance(answer, Split):
-        return [path for path in (answer.held.page, answer.held.legacy) if path]
+        return answer.held.staged
     return []

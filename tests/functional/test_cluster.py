@@ -199,7 +199,7 @@ def test_a_host_goes_its_own_ways_and_is_held_to_its_own_limit(mirror, index, em
     with FakeIndex() as near, HttpProxy() as proxy:
         near.fill(30, files=2)
         ways = {"http_proxy": proxy.url(), "FASTMIRROR_DOWNLOAD_MIRROR": near.url, "FASTMIRROR_MAX_TRANSFERS": "1"}
-        empty.add(environment=ways)
+        empty.add(2, environment=ways)
         succeed(mirror.run(set={"scheduler": empty.scheduler}))
         assert len(proxy.hosts) > 30
         assert near.paths("/packages/")
@@ -277,6 +277,15 @@ def test_without_a_scheduler_a_run_ends_with_one_line(mirror, index) -> None:
     result = mirror.run(set={"scheduler": "tcp://127.0.0.1:1", "timeout": "1"})
     assert result.status == 5
     assert "no dask scheduler answers at tcp://127.0.0.1:1" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_tls_setting_that_cannot_be_used_ends_the_run_with_one_line(mirror, index) -> None:
+    index.fill(3)
+    mirror.environment["DASK_DISTRIBUTED__COMM__TLS__MIN_VERSION"] = "9.9"
+    result = mirror.run(set={"scheduler": "tls://127.0.0.1:1", "timeout": "1"})
+    assert result.status == 5
+    assert re.search(r"tls://127.0.0.1:1 \(.*min-version", result.stdout + result.stderr), result
     assert "Traceback" not in result.stderr
 
 
