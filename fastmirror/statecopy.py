@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from fastmirror.objects import Bucket
 
 _LOG = logging.getLogger(__name__)
-_BASE = "copy_in_store"  # a fact of the state: which copy it was at last
+# Facts of the state: which copy it was at last, and which one before, as that is what the lease names until it is
+# given back with the newer one.
+_BASE, _BEFORE = "copy_in_store", "copy_before"
 _PLACE = ".fastmirror/state/"
 _PIECE = 1 << 20
 
@@ -32,7 +34,7 @@ def take_state(bucket: Bucket, left: Entry, path: str) -> None:
     What this machine recorded after that copy, in a run that was cut off, stays. Where the last run was cut off,
     whoever did it, rows may be behind what is published: the state is marked so. Raises StorageError.
     """
-    is_current = left.copy.token == _token(path) or _fetch(bucket, left.copy, path)
+    is_current = left.copy.token in _tokens(path) or _fetch(bucket, left.copy, path)
     if not is_current:
         _LOG.warning(
             "the store has no copy of the last run's state: what this machine knows of the mirror is not trusted"
@@ -52,7 +54,7 @@ def put_state(bucket: Bucket, state: State, before: Copy, workspace: str) -> Cop
         _discard(copy)
         state.select("vacuum into ?", (copy,))
         with closing(State(copy)) as copied, copied.transaction():
-            copied.put({_BASE: token})
+            copied.put({_BASE: token, _BEFORE: None})
         with open(copy, "rb") as whole, gzip.open(packed, "wb", compresslevel=1) as small:
             shutil.copyfileobj(whole, small, _PIECE)
         sha256 = sha256_of(packed)
@@ -62,7 +64,7 @@ def put_state(bucket: Bucket, state: State, before: Copy, workspace: str) -> Cop
         _discard(copy)
         _discard(packed)
     with state.transaction():
-        state.put({_BASE: token})
+        state.put({_BASE: token, _BEFORE: before.token or None})
     return Copy(number, token, sha256)
 
 
@@ -98,15 +100,16 @@ def _fetch(bucket: Bucket, copy: Copy, path: str) -> bool:
     return True
 
 
-def _token(path: str) -> str:
-    """Which of the store's copies the local state is made on; "" if on none, or if it cannot be read."""
+def _tokens(path: str) -> set[str]:
+    """Which of the store's copies the local state is made on; {""} if on none, or if it cannot be read."""
     if not os.path.exists(path):
-        return ""
+        return {""}
     try:
         with closing(State(path)) as state:
-            return state.get(_BASE) or ""
+            base = state.get(_BASE) or ""
+            return {base, state.get(_BEFORE) or base}
     except StateDamaged:
-        return ""
+        return {""}
 
 
 def _discard(path: str) -> None:

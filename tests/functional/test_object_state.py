@@ -37,10 +37,10 @@ class Machine:
         with hold_mirror(self.settings) as hold:
             return self._work(hold, fact, clean=clean)
 
-    def is_cut_off(self, fact: str) -> None:
-        """A run that records something, and then ends as a killed one does."""
+    def is_cut_off(self, fact: str, *, keeps: bool = False) -> None:
+        """A run that records something, and then ends as a killed one does: if it `keeps`, at its very end."""
         with _cut_off(self.settings) as hold:
-            self._work(hold, fact, clean=False, keeps=False)
+            self._work(hold, fact, clean=keeps, keeps=keeps)
 
     def _work(self, hold: Hold, fact: str | None, *, clean: bool, keeps: bool = True) -> dict[str, str | None]:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
@@ -122,6 +122,18 @@ def test_after_a_run_that_was_cut_off_another_machine_does_not_trust_the_copy(
     one.is_cut_off("second")
     assert two.run("third") == {"fact": "first", "clean": "0"}
     assert one.run() == {"fact": "third", "clean": "1"}
+
+
+def test_a_run_that_is_killed_before_the_lease_names_its_copy_is_not_undone_by_the_older_one(
+    machines: tuple[Machine, Machine],
+) -> None:
+    one, two = machines
+    one.run("first")
+    one.is_cut_off("second", keeps=True)
+    assert one.run() == {"fact": "second", "clean": "0"}
+    one.run("third")
+    assert two.run("fourth") == {"fact": "third", "clean": "1"}
+    assert one.run() == {"fact": "fourth", "clean": "1"}
 
 
 def test_a_run_that_mends_what_was_cut_off_leaves_a_copy_even_if_it_changed_nothing(
