@@ -40,7 +40,8 @@ def take_state(bucket: Bucket, left: Entry, path: str) -> None:
             "the store has no copy of the last run's state: what this machine knows of the mirror is not trusted"
         )
     if not (is_current and left.clean) and os.path.exists(path):
-        with closing(State(path)) as state:
+        # A damaged one says nothing that could be trusted: whoever opens it moves it aside.
+        with suppress(StateDamaged), closing(State(path)) as state:
             if state.get("clean") is not None:
                 with state.transaction():
                     state.put({"clean": "0"})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fastmirror.errors import SettingsError
+from fastmirror.objects import Bucket
 from fastmirror.settings_file import parse_settings
+from fastmirror.tree import state_path
 from tests.bucket import bind
 from tests.conftest import end_group
 from tests.fakes.flaky import Fault, Flaky
@@ -19,7 +22,6 @@ from tests.published import succeed
 
 if TYPE_CHECKING:
     import subprocess
-    from pathlib import Path
 
     from tests.bucket import Published
     from tests.conftest import Mirror
@@ -234,6 +236,26 @@ def test_a_lost_state_is_made_anew_from_the_bucket(
     result = mirror.run()
     assert (result.status, "taken over: 3 projects" in result.stderr) == (0, True)
     assert index.paths("/packages/") == []
+    assert published.problems(index, tmp_path / "copy") == []
+
+
+@pytest.mark.parametrize("lost", ["the copies", "the copies and the lease"])
+def test_a_damaged_state_that_no_copy_replaces_is_moved_aside_and_made_anew(
+    mirror: Mirror, index: FakeIndex, moto_store: ObjectStore, tmp_path: Path, lost: str
+) -> None:
+    index.fill(3)
+    published = bind(mirror, moto_store)
+    succeed(mirror.run())
+    if lost == "the copies":
+        bucket = Bucket(moto_store.settings(published.prefix))
+        bucket.delete([item.key for item in bucket.list(".fastmirror/state/")])
+    else:
+        published.lose_state()
+    path = Path(state_path(str(mirror.directory)))
+    path.write_bytes(b"no database" * 1000)
+    result = mirror.run()
+    assert (result.status, "taken over: 3 projects" in result.stderr) == (0, True), result
+    assert len(list(path.parent.glob("state.sqlite.damaged-*"))) == 1
     assert published.problems(index, tmp_path / "copy") == []
 
 
