@@ -223,19 +223,32 @@ def _keys(settings: S3Settings) -> Callable[[], tuple[str, str, str]]:
         return lambda: given
     hint = "(hint: [s3] aws_access_key_id and aws_secret_access_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     try:
+        from botocore.exceptions import BotoCoreError, ClientError
         from botocore.session import get_session
     except ImportError as error:
         more = "; for profiles and roles: pip install 'fastmirror[s3]')"
         raise SettingsError(f"object store: no keys are given {hint}{more}") from error
-    found = get_session().get_credentials()
+    # Its own two, and what it lets through of a token's file or of what a program of the operator's prints.
+    failures = (BotoCoreError, ClientError, OSError, ValueError, KeyError)
+    try:
+        found = get_session().get_credentials()
+    except failures as error:
+        raise SettingsError(f"object store: the keys cannot be found: {_said(error)}") from error
     if found is None:
         raise SettingsError(f"object store: no keys are given, nor does this machine have any {hint})")
 
     def keys() -> tuple[str, str, str]:
-        frozen = found.get_frozen_credentials()
+        try:
+            frozen = found.get_frozen_credentials()
+        except failures as error:
+            raise StorageError(f"object store: the keys cannot be had: {_said(error)}") from error
         return frozen.access_key, frozen.secret_key, frozen.token or ""
 
     return keys
+
+
+def _said(error: Exception) -> str:
+    return clean(f"{type(error).__name__}: {error}")
 
 
 def _writer(into: BinaryIO, lines: list[bytes], chunks: list[bytes]) -> Callable[[bytes], None]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fastmirror.errors import StorageError
+from fastmirror.errors import SettingsError, StorageError
 from fastmirror.objects import Bucket, ObjectFacts, ObjectHeaders
 from tests.fakes.flaky import Fault, Flaky
-from tests.object_store import BUCKET, SECRET_KEY
+from tests.object_store import ACCESS_KEY, BUCKET, SECRET_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -242,6 +244,62 @@ def test_wrong_keys_are_named_and_not_shown(keys: tuple[str, str, str], said: st
 def test_a_store_that_is_not_there_is_named(moto_store: ObjectStore) -> None:
     with pytest.raises(StorageError, match=r"s3://packages/: .*connect.* \(2 attempts\)"):
         Bucket(moto_store.settings(endpoint="http://127.0.0.1:1", attempts=2)).check()
+
+
+@pytest.fixture
+def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that a profile's program prints: keys that are valid for a minute, and so asked for each time."""
+    keys = tmp_path / "keys.json"
+    until = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    stated = {"Version": 1, "AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "SessionToken": ""}
+    keys.write_text(json.dumps({**stated, "Expiration": until}))
+    config = tmp_path / "config"
+    config.write_text(f"[profile printed]\ncredential_process = cat {keys}\n")
+    for name, value in {
+        "CONFIG_FILE": config,
+        "SHARED_CREDENTIALS_FILE": tmp_path / "none",
+        "PROFILE": "printed",
+    }.items():
+        monkeypatch.setenv(f"AWS_{name}", str(value))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return keys
+
+
+@pytest.mark.parametrize("printed", [None, "", "{}", '{"Version": 1}'])
+def test_keys_that_can_be_found_no_more_end_a_request_as_the_store_would(
+    rclone_store: ObjectStore, profile: Path, printed: str | None
+) -> None:
+    bucket = Bucket(rclone_store.settings(credentials=None))
+    bucket.check()
+    if printed is None:
+        profile.unlink()
+    else:
+        profile.write_text(printed)
+    with pytest.raises(StorageError, match="object store: the keys cannot be had: ") as caught:
+        bucket.check()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("printed", [None, "", "{}", '{"Version": 1}'])
+def test_keys_that_cannot_be_found_are_the_operator_s_to_mend(
+    rclone_store: ObjectStore, profile: Path, printed: str | None
+) -> None:
+    if printed is None:
+        profile.unlink()
+    else:
+        profile.write_text(printed)
+    with pytest.raises(SettingsError, match="object store: the keys cannot be found: "):
+        Bucket(rclone_store.settings(credentials=None))
+
+
+def test_a_profile_that_is_not_there_is_named(
+    rclone_store: ObjectStore, profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert profile.exists()
+    monkeypatch.setenv("AWS_PROFILE", "another")
+    with pytest.raises(SettingsError, match=r"the keys cannot be found: ProfileNotFound: .*\(another\)"):
+        Bucket(rclone_store.settings(credentials=None))
 
 
 def test_without_keys_the_extra_that_looks_for_them_is_named() -> None:
