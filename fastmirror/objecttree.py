@@ -201,6 +201,7 @@ class ObjectTree(Storage):
 
     def publish(self, staged: str, path: str) -> None:
         """Store a page, unless the object there has its bytes already."""
+        self._fence()
         sha256 = sha256_of(staged)
         if not self._was_empty and self._stands(path, sha256):
             self.discard(staged)

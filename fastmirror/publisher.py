@@ -7,7 +7,7 @@ thread the next one gathers.
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.changes import note_group
@@ -127,11 +127,19 @@ class Publisher:
         return unpublished
 
     def _put_all(self, outcomes: Sequence[Outcome]) -> Iterable[str]:
-        """Put each one's pages into place; returns when all were tried. See _put_into_place."""
+        """Put each one's pages into place; returns when all were tried. See _put_into_place.
+
+        After a failure that is the storage's none is begun: each would be tried for as long.
+        """
         if not self._storage.is_remote:
             return map(self._put_into_place, outcomes)
         with ThreadPoolExecutor(_REMOTE_THREADS, thread_name_prefix="pages") as threads:
             tried = [threads.submit(self._put_into_place, outcome) for outcome in outcomes]
+            ended = wait(tried, return_when=FIRST_EXCEPTION)
+            for each in ended.not_done:
+                each.cancel()
+        for each in ended.done:
+            each.result()  # raises what failed first
         return [each.result() for each in tried]
 
     def _put_into_place(self, outcome: Outcome) -> str:

@@ -173,6 +173,25 @@ def test_what_the_store_refused_once_is_not_tried_again_when_the_mirror_is_lost(
         tree.close()
 
 
+def test_who_has_lost_the_mirror_does_not_ask_the_store_for_the_page_it_would_replace(
+    moto_store: ObjectStore, tmp_path: Path
+) -> None:
+    settings = parse_settings(None, overrides={"directory": str(tmp_path), "layout": "flat"}).storage
+    page = tmp_path / "page"
+    page.write_bytes(b"page")
+
+    def lost() -> None:
+        raise LeaseLost("another has it")
+
+    with Flaky(moto_store.port) as flaky:
+        tree = ObjectTree(settings, moto_store.settings(prefix=tmp_path.name, endpoint=flaky.url))
+        tree.guard(lost)
+        with pytest.raises(LeaseLost):
+            tree.publish(str(page), "simple/six/index.html")
+        assert flaky.seen == []
+        tree.close()
+
+
 def test_of_thousands_that_are_removed_none_go_after_the_mirror_is_lost(
     moto_store: ObjectStore, tmp_path: Path
 ) -> None:

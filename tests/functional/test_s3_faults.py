@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fastmirror.errors import SettingsError
+from fastmirror.errors import SettingsError, StorageError
+from fastmirror.model import Outcome, StagedPage
+from fastmirror.names import NormalizedName
 from fastmirror.objects import Bucket
+from fastmirror.objecttree import ObjectTree
+from fastmirror.publisher import Done, Publisher
+from fastmirror.schema import RecordedJob
 from fastmirror.settings_file import parse_settings
+from fastmirror.state import State
 from fastmirror.tree import state_path
 from tests.bucket import bind
 from tests.conftest import end_group
@@ -161,6 +167,30 @@ def test_a_store_that_is_gone_ends_the_run_and_nothing_is_half_published(
     mirror.settings["s3.endpoint_url"] = moto_store.url
     succeed(mirror.run())
     assert published.problems(index, tmp_path / "copy") == []
+
+
+def test_of_a_group_of_pages_none_is_begun_after_the_store_has_failed(moto_store: ObjectStore, tmp_path: Path) -> None:
+    """Each that is begun is tried as often, with waits in between."""
+    storage = parse_settings(None, overrides={"directory": str(tmp_path), "layout": "flat"}).storage
+    with Flaky(moto_store.port) as flaky:
+        tree = ObjectTree(storage, moto_store.settings(tmp_path.name, endpoint=flaky.url, attempts=3))
+        tree.prepare()
+        tree.publish(tree.write_staged(b"page"), "simple/first/index.html")
+        state = State(str(tmp_path / "state.sqlite"))
+        publisher = Publisher(tree, state, 1, lambda: None, lambda *_: None)
+        for number in range(512):
+            page = StagedPage((tree.write_staged(b"page"),), (f"simple/p-{number}/index.html",))
+            outcome = Outcome(NormalizedName(f"p-{number}"), "published", serial=5, page_digest="p", pages=(page,))
+            publisher.add(Done(outcome, RecordedJob(False, False, 0, None)))
+        flaky.faults.append(Fault("PUT /", "throttle", 10_000))
+        with pytest.raises(StorageError, match="503"):
+            publisher.finish()
+        publisher.close()
+        begun = {request for request in flaky.seen if "/web/simple/p-" in request and request.startswith("PUT ")}
+        assert len(begun) < 256, len(begun)
+        assert not state.has_projects()
+        state.close()
+        tree.close()
 
 
 def test_a_store_that_is_not_there_or_not_ours_is_named_in_one_line(
