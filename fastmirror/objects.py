@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote_plus
 
 from fastmirror.errors import StorageError
-from fastmirror.s3 import S3, Section, http_time
+from fastmirror.s3 import RETRYABLE_CODES, S3, Section, http_time, wait_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -80,6 +80,7 @@ class Bucket:
         self._s3 = S3(settings)
         self._prefix = f"{settings.prefix}/" if settings.prefix else ""
         self._always = settings.headers
+        self._attempts = settings.attempts
         self._honours_conditions = settings.lease
         self._asked = threading.Lock()
         self.is_credulous: bool | None = None  # whether it takes a body that is not what its sha256 says
@@ -165,14 +166,27 @@ class Bucket:
             self._s3.send("DELETE", names[0], fine=(404,))
             return
         for start in range(0, len(names), _DELETED_AT_ONCE):
-            some = names[start : start + _DELETED_AT_ONCE]
-            listed = "".join(f"<Object><Key>{escape(name)}</Key></Object>" for name in some)
+            self._delete_some(names[start : start + _DELETED_AT_ONCE])
+
+    def _delete_some(self, names: Sequence[str]) -> None:
+        """In one request; what the store does not remove at the moment is named to it again."""
+        for attempt in range(1, self._attempts + 1):
+            listed = "".join(f"<Object><Key>{escape(name)}</Key></Object>" for name in names)
             body = f"<Delete><Quiet>true</Quiet>{listed}</Delete>".encode()
             lines = (*_checksums(hashlib.sha256(body).hexdigest(), body), "Content-Type: text/xml")
             answer = self._s3.send("POST", "", query="delete=", headers=lines, body=body)
-            if failed := _FAILED_DELETE.search(answer.body.decode("utf-8", "replace")):
-                name = _field(failed[0], "Key")
-                raise StorageError(f"object store: DELETE {self._s3.name(name)}: {_field(failed[0], 'Code')}")
+            failed = _FAILED_DELETE.findall(answer.body.decode("utf-8", "replace"))
+            left = {_field(error, "Key"): _field(error, "Code") for error in failed}
+            if not left:
+                return
+            lasting = [name for name, code in left.items() if code not in RETRYABLE_CODES]
+            if lasting or attempt == self._attempts:
+                break
+            names = [name for name in names if name in left] or names
+            wait_after(attempt)
+        name = next(iter(lasting or left))
+        tries = f" ({attempt} attempts)" if attempt > 1 else ""
+        raise StorageError(f"object store: DELETE {self._s3.name(name)}: {left[name]}{tries}")
 
     def list(self, prefix: str) -> Iterator[ObjectFacts]:
         """The objects whose keys begin so, by key, with key, size and tag."""

@@ -36,8 +36,10 @@ _LEAST_BYTES_PER_SECOND = 64
 _SILENCE = 6  # times the time for a connection: a store may take long to put parts together
 _NOTHING = sha256_of(b"").hexdigest()
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,60})</Code>")
-# Asked again though their status says otherwise: the store has not read the body in time.
-_RETRYABLE_CODES = frozenset({"RequestTimeout", "SlowDown", "InternalError", "ConditionalRequestConflict"})
+# Asked again whatever their status, which may be that of others: of a body read too late, of many keys removed at once.
+RETRYABLE_CODES = frozenset({
+    "RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict",
+})  # fmt: skip
 _READING = frozenset({"GET", "HEAD"})
 _IS_ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<Error>")
 _HINTS = {
@@ -88,6 +90,11 @@ def http_time(text: str) -> float:
         return 0.0
 
 
+def wait_after(attempt: int) -> None:
+    """Between a try that failed and the next one; `attempt` counts from 1."""
+    time.sleep(random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt)))  # noqa: S311
+
+
 class S3:
     """A bucket. Thread-safe; a process that was forked must not use its parent's."""
 
@@ -132,10 +139,10 @@ class S3:
                 if _is_fine(answer, fine):
                     return answer
                 failure = _wording(answer)
-                if not (is_retryable_status(answer.status) or answer.code in _RETRYABLE_CODES):
+                if not (is_retryable_status(answer.status) or answer.code in RETRYABLE_CODES):
                     break
             if attempt < self._settings.attempts:
-                time.sleep(random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt)))  # noqa: S311
+                wait_after(attempt)
         tries = f" ({attempt} attempts)" if attempt > 1 else ""
         raise StorageError(f"object store: {method} {self.name(key)}: {failure}{tries}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,13 +15,16 @@ if TYPE_CHECKING:
 _SLOW_DOWN = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
+_FIRST_KEY = re.compile(b"<Key>([^<]*)</Key>")
+_SPARED = {"spare": b"SlowDown", "keep": b"AccessDenied"}
 
 
 class Fault(NamedTuple):
     """What is done to requests of which this is a part: of ``METHOD path?query``."""
 
     matching: str
-    kind: str  # "throttle", "cut" (within the body), "lose" (the answer), "alter" (a byte of the body)
+    kind: str  # "throttle", "cut" (within the body), "lose" (the answer), "alter" (a byte of the body),
+    # "spare" (the first of the keys that a POST removes, for the moment), "keep" (it, for good)
     times: int = 1
 
 
@@ -62,6 +66,15 @@ class Flaky:
         self._thread.join()
 
 
+def _spared(body: bytes, kind: str) -> tuple[bytes, bytes]:
+    """(a request that removes objects without its first key, what is said of that one)."""
+    first = _FIRST_KEY.search(body) if kind in _SPARED else None
+    if first is None:
+        return body, b""
+    error = b"<Error><Key>%s</Key><Code>%s</Code></Error>" % (first[1], _SPARED[kind])
+    return body.replace(first[1], b"-" * len(first[1])), b"<DeleteResult>%s</DeleteResult>" % error
+
+
 def _handler(flaky: Flaky, port: int) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -85,11 +98,12 @@ def _handler(flaky: Flaky, port: int) -> type[BaseHTTPRequestHandler]:
                 return
             if kind == "alter":
                 body = bytes([body[0] ^ 1]) + body[1:]
+            body, said = _spared(body, kind)
             status, headers, answered = self._hand_on(body)
             if kind == "lose":
                 self.close_connection = True
                 return
-            self._answer(status, headers, answered)
+            self._answer(status, headers, said or answered)
 
         do_GET = do_HEAD = do_POST = do_DELETE = do_PUT  # noqa: N815
 

@@ -104,6 +104,33 @@ def test_what_is_removed_is_gone_and_the_rest_is_not(bucket: Bucket) -> None:
     assert [facts.key for facts in bucket.list("")] == ["three"]
 
 
+def test_what_the_store_does_not_remove_at_the_moment_is_named_to_it_again(faulty: Bucket, flaky: Flaky) -> None:
+    keys = ["one", "two", "a & b"]
+    for key in keys:
+        faulty.put(key, b"", headers=PAGE)
+    flaky.seen.clear()
+    flaky.faults = [Fault("POST", "spare", times=3)]
+    faulty.delete([*reversed(keys)])
+    assert list(faulty.list("")) == []
+    assert [request.split()[0] for request in flaky.seen] == ["POST"] * 4 + ["GET"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "requests", "said"), [("spare", 4, r"SlowDown \(4 attempts\)"), ("keep", 1, "AccessDenied")]
+)
+def test_what_the_store_never_removes_is_named_in_one_line(
+    faulty: Bucket, flaky: Flaky, kind: str, requests: int, said: str
+) -> None:
+    for key in ("one", "two"):
+        faulty.put(key, b"", headers=PAGE)
+    flaky.seen.clear()
+    flaky.faults = [Fault("POST", kind, times=100)]
+    with pytest.raises(StorageError, match=rf"object store: DELETE s3://packages/.*/one: {said}$"):
+        faulty.delete(["one", "two"])
+    assert len(flaky.seen) == requests
+    assert [facts.key for facts in faulty.list("")] == ["one"]
+
+
 def test_a_listing_goes_on_where_an_answer_ends(bucket: Bucket) -> None:
     bucket.listed_at_once = 3
     keys = {f"many/{number} +" for number in range(7)}
