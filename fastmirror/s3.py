@@ -122,7 +122,8 @@ class S3:
         key: within the bucket; "": the bucket itself. query: encoded, in the order of its names. sha256: of the body,
         in hex digits, where it is known. fine: statuses of 300 and above that are an answer. into: takes the body of
         a good answer, from its beginning. is_fenced: False for what may be done by who has lost the mirror.
-        Raises StorageError for all other statuses, and where no try was answered.
+        Raises StorageError for all other statuses, and where no try was answered,
+        and OSError where `into` does not take the body: no other try would fare better.
         """
         url = f"{self._base}/{quote(key, safe='/-_.~')}" + (f"?{query}" if query else "")
         if sha256 is None:
@@ -162,12 +163,12 @@ class S3:
         used = self._taken()
         handle = used or pycurl.Curl()
         lines: list[bytes] = []
-        chunks: list[bytes] = []
+        received = _Received(into, lines)
         file = open(body.path, "rb") if isinstance(body, Section) else None  # noqa: SIM115
         try:
             self._prepare(handle, url, headers)
             handle.setopt(pycurl.HEADERFUNCTION, lines.append)
-            handle.setopt(pycurl.WRITEFUNCTION, chunks.append if into is None else _writer(into, lines, chunks))
+            handle.setopt(pycurl.WRITEFUNCTION, received.write)
             if file is not None and isinstance(body, Section):
                 _send_section(handle, file.fileno(), body)
             elif method == "HEAD":
@@ -183,12 +184,14 @@ class S3:
                 attempt += 1  # libcurl's own, as the connection that it had was closed
         except pycurl.error as error:
             handle.close()
+            if received.failure is not None:
+                raise received.failure from None
             return None, clean(str(error.args[-1]))
         finally:
             if file is not None:
                 file.close()
         self._idle.append(handle)
-        return Answer(status, _headers(lines), b"".join(chunks), attempt), ""
+        return Answer(status, _headers(lines), b"".join(received.chunks), attempt), ""
 
     def _taken(self) -> pycurl.Curl | None:
         """A handle that has a connection, if one is idle."""
@@ -258,19 +261,33 @@ def _said(error: Exception) -> str:
     return clean(f"{type(error).__name__}: {error}")
 
 
-def _writer(into: BinaryIO, lines: list[bytes], chunks: list[bytes]) -> Callable[[bytes], None]:
-    """Writes the body of a good answer into a file, from its beginning, and that of any other among the chunks."""
-    into.seek(0)
-    into.truncate()
+class _Received:
+    """Takes a body: that of a good answer into a file, if one is given, from its beginning; any other as chunks."""
 
-    def write(chunk: bytes) -> None:
-        status = next(line for line in reversed(lines) if line[:5] == b"HTTP/").split(None, 2)[1]
-        if status[:1] == b"2":
-            into.write(chunk)
-        else:
-            chunks.append(chunk)
+    def __init__(self, into: BinaryIO | None, lines: list[bytes]) -> None:
+        """`lines` are those of the answer's headers, as far as they have come."""
+        self.chunks: list[bytes] = []
+        self.failure: OSError | None = None  # of the file
+        self._into = into
+        self._lines = lines
+        if into is not None:
+            into.seek(0)
+            into.truncate()
 
-    return write
+    def write(self, chunk: bytes) -> int:
+        """How many bytes were taken; libcurl gives up where that is not all."""
+        if self._into is None or not self._is_good():
+            self.chunks.append(chunk)
+            return len(chunk)
+        try:
+            return self._into.write(chunk)
+        except OSError as error:  # libcurl would print its traceback, and say no more than that it failed
+            self.failure = error
+            return 0
+
+    def _is_good(self) -> bool:
+        status = next(line for line in reversed(self._lines) if line[:5] == b"HTTP/").split(None, 2)[1]
+        return status[:1] == b"2"
 
 
 def _send_section(handle: pycurl.Curl, descriptor: int, section: Section) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -84,6 +86,30 @@ def test_a_part_of_an_object_is_read_and_the_whole_written_to_a_file(bucket: Buc
     assert path.read_bytes() == b"page"
     assert not bucket.get_file("nothing", str(path))
     assert path.read_bytes() == b""
+
+
+def test_a_disk_that_does_not_take_an_object_is_told_as_what_it_is_after_one_try(
+    faulty: Bucket, flaky: Flaky, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    faulty.put("key", os.urandom(1 << 20), headers=PAGE)
+    flaky.seen.clear()
+    with files_up_to(1 << 16), pytest.raises(OSError, match="File too large") as caught:
+        faulty.get_file("key", str(tmp_path / "file"))
+    assert not isinstance(caught.value, StorageError)
+    assert [request.split()[0] for request in flaky.seen] == ["GET"]
+    assert capfd.readouterr().err == ""
+    assert faulty.get_file("key", str(tmp_path / "file"))
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """This process can write no larger file meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_is_not_there_is_no_error(bucket: Bucket) -> None:
