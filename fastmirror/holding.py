@@ -68,7 +68,7 @@ class Leased(Hold):
                 self._copy = put_state(self._bucket, state, self._left.copy, os.path.dirname(self._path))
                 forget_others(self._bucket, self._copy, self._left.copy)
             self._clean = is_clean
-        except StorageError as error:
+        except (StorageError, OSError) as error:  # the disk may have no room for the copy
             _LOG.warning("the state is not in the store: %s", error)
 
     def end(self) -> None:

@@ -289,6 +289,24 @@ def test_a_damaged_state_that_no_copy_replaces_is_moved_aside_and_made_anew(
     assert published.problems(index, tmp_path / "copy") == []
 
 
+def test_a_copy_of_the_state_that_the_disk_does_not_take_is_told_beside_the_run_s_report(
+    mirror: Mirror, index: FakeIndex, moto_store: ObjectStore, tmp_path: Path
+) -> None:
+    index.add_file("six", "six-1.0.tar.gz")
+    published = bind(mirror, moto_store)
+    succeed(mirror.run())
+    obstacle = Path(state_path(str(mirror.directory))).with_name("state-copy.gz")
+    obstacle.mkdir()
+    index.add_file("six", "six-2.0.tar.gz")
+    result = mirror.run()
+    assert (result.status, result.stderr.count("\n")) == (0, 1), result
+    assert "the state is not in the store: " in result.stderr
+    assert "projects: 1 updated, 0 removed, 0 failed" in result.stdout
+    obstacle.rmdir()
+    succeed(mirror.run())
+    assert published.problems(index, tmp_path / "copy") == []
+
+
 def test_a_directory_whose_state_is_of_another_tree_is_refused(
     mirror: Mirror, index: FakeIndex, moto_store: ObjectStore
 ) -> None:
