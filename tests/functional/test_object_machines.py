@@ -14,6 +14,7 @@ from fastmirror.settings_file import parse_settings
 from tests.bucket import bind
 from tests.conftest import Mirror, end_group
 from tests.fakes.flaky import Fault, Flaky
+from tests.processes import until
 from tests.published import succeed
 
 if TYPE_CHECKING:
@@ -229,3 +230,35 @@ def test_another_machine_mends_what_a_killed_run_left(
     succeed(other.run())
     assert published.problems(index, tmp_path / "copy") == []
     succeed(mirror.run())
+
+
+def test_what_a_killed_run_brought_and_upstream_has_removed_since_goes_by_verify_delete_on_another_machine(
+    mirror: Mirror, other: Mirror, index: FakeIndex, rclone_store: ObjectStore, tmp_path: Path
+) -> None:
+    """The state that the other machine begins with has no row of it: the README says so."""
+    three_projects(index)
+    published = bind(mirror, rclone_store)
+    bind(other, rclone_store)
+    succeed(mirror.run())
+    index.add_file("brought", "brought-1.0.tar.gz")
+    index.add_file("six", "six-2.0.tar.gz")
+    index.add_file("idna", "idna-2.0.tar.gz")
+    mirror.settings["timeout"] = "60"
+    gate = index.gate("/packages/*idna-2.0*")
+    first = mirror.start()
+    gate.wait()
+    until(lambda: "simple/brought/index.html" in published.tags(), "a page is published")
+    until(lambda: b"six-2.0" in published.bodies()["simple/six/index.html"], "another is published")
+    end_group(first, signal.SIGKILL)
+    first.wait()
+    gate.open()
+    index.remove_project("brought")
+    index.remove_file("six", "six-2.0.tar.gz")
+    assert other.run("--delete", command="verify").status == 4
+    succeed(other.run())
+    left = {path.rpartition("/")[2] for path in published.tags()} & {"six-2.0.tar.gz", "brought-1.0.tar.gz"}
+    assert ("simple/brought/index.html" in published.tags(), len(left)) == (True, 2)
+    assert b"six-2.0" not in published.bodies()["simple/six/index.html"]
+    assert other.run("--delete", command="verify").status == 0
+    assert not [path for path in published.tags() if "brought" in path or "six-2.0" in path]
+    assert published.problems(index, tmp_path / "copy") == []
