@@ -65,10 +65,10 @@ class Member:
 
 
 def within_limits(members: Iterable[Member]) -> list[Member]:
-    """Of each host no more than its limit has transfers for."""
+    """Of each host no more than its limit has transfers for, those first that have work already."""
     on_host: Counter[str] = Counter()
     found = []
-    for member in members:
+    for member in sorted(members, key=lambda member: not member.batches):
         greeting = member.greeting or Greeting()
         if not greeting.limit or on_host[greeting.host] < greeting.limit:
             on_host[greeting.host] += 1
