@@ -83,6 +83,7 @@ class Bucket:
         self._attempts = settings.attempts
         self._honours_conditions = settings.lease
         self._asked = threading.Lock()
+        self._failed: StorageError | None = None  # the last question whether it is credulous
         self.is_credulous: bool | None = None  # whether it takes a body that is not what its sha256 says
 
     def guard(self, check: Callable[[], None]) -> None:
@@ -224,13 +225,22 @@ class Bucket:
 
     def _sums(self, sha256: str, section: Section) -> Sequence[str]:
         """The headers that let the store verify a section of a file."""
+        md5 = [_content_md5(_hash(section, hashlib.md5(usedforsecurity=False)))] if self._probed() else []
+        return [_checksum(sha256), *md5]
+
+    def _probed(self) -> bool:
+        """Whether the store is credulous. Who waited for another's question that failed does not ask as long again."""
+        failed_before = self._failed
         with self._asked:
             if self.is_credulous is None:
-                self.is_credulous = self._takes_anything()
-        return [
-            _checksum(sha256),
-            *[_content_md5(_hash(section, hashlib.md5(usedforsecurity=False)))] * self.is_credulous,
-        ]
+                if self._failed is not None and self._failed is not failed_before:
+                    raise self._failed
+                try:
+                    self.is_credulous = self._takes_anything()
+                except StorageError as error:
+                    self._failed = error
+                    raise
+            return self.is_credulous
 
     def _takes_anything(self) -> bool:
         name = f"{self._prefix}.fastmirror/probe/{secrets.token_hex(8)}"

@@ -8,8 +8,10 @@ import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
@@ -196,6 +198,27 @@ def test_a_store_that_goes_on_failing_is_told_in_one_line(faulty: Bucket, flaky:
     with pytest.raises(StorageError) as caught:
         faulty.put("key", b"page", headers=PAGE)
     assert str(caught.value) == (f"object store: PUT s3://{BUCKET}/{tmp_path.name}/key: 503 SlowDown (4 attempts)")
+
+
+def test_of_many_files_at_once_each_need_not_find_out_that_the_store_takes_none(
+    faulty: Bucket, flaky: Flaky, tmp_path: Path
+) -> None:
+    path, sha256 = tmp_path / "file", hashlib.sha256(b"file").hexdigest()
+    path.write_bytes(b"file")
+    flaky.faults = [Fault("PUT", "throttle", times=1000)]
+    together = Barrier(16)
+
+    def put(number: int) -> str:
+        together.wait()
+        with pytest.raises(StorageError, match="503 SlowDown") as caught:
+            faulty.put_file(str(number), str(path), headers=PAGE, sha256=sha256)
+        return str(caught.value)
+
+    with ThreadPoolExecutor(16) as threads:
+        assert len(set(threads.map(put, range(16)))) <= 2
+    assert len(flaky.seen) <= 2 * 4  # a second question if one came late, each of so many tries
+    flaky.faults = []
+    assert faulty.put_file("file", str(path), headers=PAGE, sha256=sha256)
 
 
 def test_an_object_whose_answer_was_lost_is_our_own(faulty: Bucket, flaky: Flaky) -> None:
