@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import signal
-import statistics
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -196,17 +195,17 @@ def test_a_scheduler_that_goes_ends_the_run_in_order_and_the_next_goes_on(mirror
 
 
 def test_a_host_goes_its_own_ways_and_is_held_to_its_own_limit(mirror, index, empty) -> None:
-    index.fill(30, files=2)
+    index.fill(20, files=2)
     with FakeIndex() as near, HttpProxy() as proxy:
-        near.fill(30, files=2)
-        near.fault("/packages/*", faults.drip(400, 0.03))  # two at a time would be in flight together
+        near.fill(20, files=2)
+        near.fault("/packages/*", faults.drip(200, 0.05))  # two at a time would be in flight together
         ways = {"http_proxy": proxy.url(), "FASTMIRROR_DOWNLOAD_MIRROR": near.url, "FASTMIRROR_MAX_TRANSFERS": "1"}
         empty.add(2, environment=ways)
         succeed(mirror.run(set={"scheduler": empty.scheduler}))
-        assert len(proxy.hosts) > 30
+        assert len(proxy.hosts) > 20
         assert near.paths("/packages/")
-        # One whose last byte has just gone out may still be counted beside the next.
-        assert statistics.median(record.crowd for record in near.requests) == 1
+        together = sum(record.crowd > 1 for record in near.requests)
+        assert together < 3, "more than one whose last byte has just gone out, and that is still counted"
     assert problems(mirror, index) == []
 
 
