@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,7 +16,9 @@ from fastmirror.objects import Bucket
 from fastmirror.settings_file import parse_settings
 from fastmirror.state import State
 from fastmirror.tree import state_path
+from tests.fakes.flaky import Fault, Flaky
 from tests.object_store import rclone_server
+from tests.processes import until, workers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,6 +138,29 @@ def test_a_run_that_is_killed_before_the_lease_names_its_copy_is_not_undone_by_t
     one.run("third")
     assert two.run("fourth") == {"fact": "third", "clean": "1"}
     assert one.run() == {"fact": "fourth", "clean": "1"}
+
+
+def test_who_loses_the_lease_while_a_copy_is_put_tries_no_further(
+    moto_store: ObjectStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Flaky(moto_store.port) as flaky, ThreadPoolExecutor(1) as thread:
+        one = Machine(moto_store, tmp_path / "one", tmp_path.name)
+        one.settings = replace(
+            one.settings, s3=moto_store.settings(prefix=tmp_path.name, endpoint=flaky.url, attempts=7)
+        )
+        before = set(workers_of(os.getpid()))
+
+        def lose() -> None:
+            until(lambda: any("/.fastmirror/state/" in request for request in [*flaky.seen]), "a copy is sent")
+            (keeper,) = set(workers_of(os.getpid())) - before
+            os.kill(keeper, signal.SIGKILL)
+
+        flaky.faults = [Fault("/.fastmirror/state/", "throttle", times=1000)]
+        lost = thread.submit(lose)
+        one.run("first")
+        lost.result()
+    assert "the state is not in the store: the lease of " in caplog.text
+    assert "503" not in caplog.text
 
 
 def test_a_run_that_mends_what_was_cut_off_leaves_a_copy_even_if_it_changed_nothing(
