@@ -263,7 +263,9 @@ def root_change(
         (old_start, old_end, _), (start, end, entries) = _flat_array(old), _flat_array(new)
         if entries * _PIECE_BYTES + 2 * len(new) > memory:
             return None
-        fresh = set(new[start + 1 : end - 1].split(_BETWEEN))
+        fresh: set[bytes] = set()
+        for pieces in _pieces(new, start + 1, end - 1):
+            fresh.update(pieces)
         gone = _without(old, old_start + 1, old_end - 1, fresh)
         if len(fresh) + len(gone) > _CHANGES_MOST:
             return None
@@ -293,16 +295,22 @@ def _flat_array(body: bytes) -> tuple[int, int, int]:
     return start, end, entries
 
 
-def _without(body: bytes, start: int, end: int, fresh: set[bytes]) -> list[bytes]:
-    """Take this body's pieces out of `fresh`; return those that were not in it."""
-    gone: list[bytes] = []
+def _pieces(body: bytes, start: int, end: int) -> Iterator[list[bytes]]:
+    """What stands between seams, some at a time: a copy of all would be as large as the index."""
     while start < end:
         cut = body.find(_BETWEEN, start + _CHUNK_BYTES, end)
         stop = end if cut < 0 else cut
-        pieces = set(body[start:stop].split(_BETWEEN))
+        yield body[start:stop].split(_BETWEEN)
+        start = stop + len(_BETWEEN)
+
+
+def _without(body: bytes, start: int, end: int, fresh: set[bytes]) -> list[bytes]:
+    """Take this body's pieces out of `fresh`; return those that were not in it."""
+    gone: list[bytes] = []
+    for some in _pieces(body, start, end):
+        pieces = set(some)
         gone += pieces - fresh
         fresh -= pieces
-        start = stop + len(_BETWEEN)
     return gone
 
 
