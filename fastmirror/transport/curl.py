@@ -7,6 +7,7 @@ owner that was busy parsing is no reason to blame the upstream.
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ class _Transfer:
     """One GET in flight; its handle is used again, and what was set on it once holds."""
 
     __slots__ = (
-        "begun", "chunks", "error", "free", "handle", "headers", "hosts", "lines", "moved", "paused", "rate", "request",
+        "begun", "body", "error", "free", "handle", "headers", "hosts", "lines", "moved", "paused", "rate", "request",
         "response", "since", "size",
     )  # fmt: skip
 
@@ -68,7 +69,7 @@ class _Transfer:
         """Forget the last use."""
         self.request = request
         self.lines.clear()
-        self.chunks: list[bytes] = []
+        self.body = io.BytesIO()  # not a list of chunks: the heap would keep the room of 40 MB of them
         self.size = 0
         self.error = ""
         self.response: tuple[int, dict[str, str]] = (0, {})
@@ -93,7 +94,7 @@ class _Transfer:
             return -1
         sink = self.request.sink
         if sink is None:
-            self.chunks.append(chunk)
+            self.body.write(chunk)
         else:
             refusal = self._feed(sink, chunk)
             if refusal is not None:
@@ -331,8 +332,7 @@ class CurlTransport:
             error, retryable = _FINAL.get(code) or message or f"libcurl's error {code}", code not in _FINAL
         elif transfer.request.sink is not None and not transfer.begun and 200 <= status < 300:
             error = transfer.request.sink.begin(status, headers) or ""  # an empty body calls nothing
-        body = transfer.chunks[0] if len(transfer.chunks) == 1 else b"".join(transfer.chunks)
-        return Reply(transfer.request.token, status, headers, body, error, retryable)
+        return Reply(transfer.request.token, status, headers, transfer.body.getvalue(), error, retryable)
 
     def _stalled(self) -> list[Reply]:
         window = self._settings.timeout_s
