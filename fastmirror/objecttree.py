@@ -18,6 +18,7 @@ from fastmirror.descriptors import sha256_of
 from fastmirror.feed import HEAD_PATH, STEP_PATHS
 from fastmirror.nginx import FILE_CACHE, HEAD_CACHE, PAGE_CACHE
 from fastmirror.objects import Bucket, ObjectHeaders
+from fastmirror.s3 import unguarded
 from fastmirror.storage import Digest, Facts, Storage
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class ObjectTree(Storage):
         self._settings = s3
         self._bucket = Bucket(s3)
         self._opened_by = os.getpid()
-        self._fence: Callable[[], None] = _nothing  # asked before anything that shows, by the bucket and by us
+        self._fence: Callable[[], None] = unguarded  # asked before anything that shows, by the bucket and by us
         self._was_empty = False  # when this run began: no page replaces one that is the same
 
     @property
@@ -263,10 +264,6 @@ class ObjectTree(Storage):
             self._bucket, self._opened_by = Bucket(self._settings), os.getpid()
             self._bucket.guard(self._fence)
         return self._bucket
-
-
-def _nothing() -> None:
-    """Nothing prevents it."""
 
 
 def _stamp_ns(found: ObjectFacts) -> int:

@@ -107,7 +107,7 @@ class S3:
         self._ca_bundle = ca_bundle(settings.ca_bundle)
         self._user_agent = f"fastmirror/{__version__}"
         self._keys = _keys(settings)
-        self._fence: Callable[[], None] = _nothing
+        self._fence: Callable[[], None] = unguarded
 
     def guard(self, check: Callable[[], None]) -> None:
         """Ask this before each try of a request that changes something; it raises StorageError."""
@@ -132,7 +132,7 @@ class S3:
         if not any(line.startswith("Content-Type:") for line in headers):
             lines.append("Content-Type:")  # else libcurl says that a body is a form
         failure = ""
-        fence = self._fence if is_fenced and method not in _READING else _nothing
+        fence = self._fence if is_fenced and method not in _READING else unguarded
         for attempt in range(1, self._settings.attempts + 1):
             fence()  # before each: the tries may go on for longer than a lease lives
             answer, failure = self._once(method, url, lines, body, attempt, into)
@@ -216,7 +216,7 @@ class S3:
             handle.setopt(pycurl.CAINFO, self._ca_bundle)
 
 
-def _nothing() -> None:
+def unguarded() -> None:
     """Nothing prevents it."""
 
 

@@ -7,6 +7,7 @@ import netrc
 import re
 from dataclasses import replace
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -263,9 +264,7 @@ def root_change(
         (old_start, old_end, _), (start, end, entries) = _flat_array(old), _flat_array(new)
         if entries * _PIECE_BYTES + 2 * len(new) > memory:
             return None
-        fresh: set[bytes] = set()
-        for pieces in _pieces(new, start + 1, end - 1):
-            fresh.update(pieces)
+        fresh = set(chain.from_iterable(_pieces(new, start + 1, end - 1)))
         gone = _without(old, old_start + 1, old_end - 1, fresh)
         if len(fresh) + len(gone) > _CHANGES_MOST:
             return None

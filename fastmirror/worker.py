@@ -29,7 +29,6 @@ from fastmirror.model import (
     Drain,
     FilesJob,
     FilesOutcome,
-    Held,
     Job,
     Jobs,
     Load,
@@ -225,7 +224,8 @@ class Assembly:
     """A project whose files are being fetched in pieces."""
 
     def __init__(self, split: Split) -> None:
-        self._split = split
+        self._job = split.job
+        self.held = split.held
         self._remaining = {piece.piece for piece in split.pieces}
         self._brought = split.held.brought
 
@@ -235,7 +235,7 @@ class Assembly:
         self._brought = self._brought.joined(answer.brought)
         if self._remaining:
             return None
-        return self._split.job._replace(held=self._split.held._replace(brought=self._brought))
+        return self._job._replace(held=self.held._replace(brought=self._brought))
 
 
 def run_inline(context: Context, jobs: Iterable[ProjectJob]) -> list[Outcome]:
@@ -245,18 +245,16 @@ def run_inline(context: Context, jobs: Iterable[ProjectJob]) -> list[Outcome]:
     workshop.set_share(Share(pool.index_transfers, pool.file_transfers, pool.max_rate, 0.0))
     outcomes: list[Outcome] = []
     assemblies: dict[str, Assembly] = {}
-    held: dict[str, Held] = {}
     try:
         workshop.accept(jobs)
         while workshop.unanswered:
             for answer in workshop.poll(_IDLE_S):
                 if isinstance(answer, Outcome):
                     outcomes.append(answer)
-                    for path in held[answer.name].staged if answer.name in held else ():
+                    for path in assemblies[answer.name].held.staged if answer.name in assemblies else ():
                         workshop.storage.discard(path)
                 elif isinstance(answer, Split):
                     assemblies[answer.job.name] = Assembly(answer)
-                    held[answer.job.name] = answer.held
                     workshop.accept(answer.pieces)
                 elif job := assemblies[answer.name].add(answer):
                     workshop.accept([job])
