@@ -67,16 +67,17 @@ def _files(
         status = path.stat()
         if abs(status.st_mtime - datetime.fromisoformat(their["upload-time"]).timestamp()) > 1e-5:
             yield f"{path}: time"
-        if status.st_size != their["size"] or _sha256(path) != their["hashes"]["sha256"]:
+        if status.st_size != their["size"] or sha256_of(path) != their["hashes"]["sha256"]:
             yield f"{path}: size or sha256"
         if their["core-metadata"]:
             metadata = path.with_name(f"{path.name}.metadata")
             named.add(metadata)
-            if _sha256(metadata) != their["core-metadata"]["sha256"]:
+            if sha256_of(metadata) != their["core-metadata"]["sha256"]:
                 yield f"{metadata}: sha256"
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """In hex digits; by the standard library alone, as the program's own hashing is what is checked."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

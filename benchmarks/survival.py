@@ -1,13 +1,12 @@
 """A first sync by three dask workers, one killed, one stopped in the middle: is its tree the one of a single machine?
 
-Every name below ``web/`` is compared with its bytes, its size and its time, but for ``last-modified``; what is met
-by readers before the end is for the tests to look at. ``python -m benchmarks.survival``
+Every name below ``web/`` is compared, but for ``last-modified``, with its bytes, and that of a package with its time;
+what is met by readers before the end is for the tests to look at. ``python -m benchmarks.survival``
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.equality import sha256_of
 from benchmarks.nginx import serve
 from benchmarks.peers import Fastmirror
 from benchmarks.report import commit, say
@@ -40,15 +40,13 @@ class Survival(NamedTuple):
     told: list[str]  # on standard error
 
 
-def names_and_bytes(web: Path) -> dict[str, tuple[str, int, int]]:
-    """What readers can see: sha256, size and, of packages, the time in nanoseconds, by path."""
+def at_rest(web: Path) -> dict[str, tuple[str, int]]:
+    """What readers can see: sha256 and, of packages, the time in nanoseconds, by path."""
     found = {}
-    for path in sorted(web.rglob("*")):
+    for path in web.rglob("*"):
         name = path.relative_to(web).as_posix()
         if path.is_file() and name != "last-modified":
-            status = path.stat()
-            time_ns = status.st_mtime_ns if name.startswith("packages/") else 0
-            found[name] = (hashlib.sha256(path.read_bytes()).hexdigest(), status.st_size, time_ns)
+            found[name] = (sha256_of(path), path.stat().st_mtime_ns if name.startswith("packages/") else 0)
     return found
 
 
@@ -98,12 +96,12 @@ def main() -> None:
             survival = lose_two(upstream, many, dask)
         finally:
             dask.close()
-        one, other = names_and_bytes(single / "web"), names_and_bytes(many / "web")
+        one, other = at_rest(single / "web"), at_rest(many / "web")
     different = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
     figures = survival._replace(wall_s=round(survival.wall_s, 1))._asdict()
     print(json.dumps({"commit": commit(), **figures, "compared": len(one), "different": different[:10]}, indent=2))
     if survival.exit_status or different:
-        sys.exit(f"{len(different)} names differ")
+        sys.exit(f"exit status {survival.exit_status}, {len(different)} names differ")
 
 
 if __name__ == "__main__":
