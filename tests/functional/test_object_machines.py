@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.bucket import Published
     from tests.fakes.index import FakeIndex
     from tests.object_store import ObjectStore
 
@@ -40,6 +42,37 @@ def three_projects(index: FakeIndex) -> None:
         index.add_file(name, f"{name}-1.0.tar.gz")
 
 
+def in_one_bucket(mirror: Mirror, other: Mirror, index: FakeIndex, store: ObjectStore) -> Published:
+    """Two machines of one mirror, and three projects to mirror."""
+    three_projects(index)
+    bind(other, store)
+    return bind(mirror, store)
+
+
+@contextmanager
+def killed_at(mirror: Mirror, index: FakeIndex, path: str) -> Iterator[None]:
+    """A run that waits for what is asked for there, and is killed with its workers in the end."""
+    mirror.settings["timeout"] = "60"
+    gate = index.gate(path)
+    run = mirror.start()
+    gate.wait()
+    yield
+    end_group(run, signal.SIGKILL)
+    run.wait()
+    gate.open()
+
+
+@contextmanager
+def flaky_tree(store: ObjectStore, home: Path) -> Iterator[tuple[Flaky, ObjectTree]]:
+    """A tree in the store, and what stands between them."""
+    settings = parse_settings(None, overrides={"directory": str(home), "layout": "flat"}).storage
+    with (
+        Flaky(store.port) as flaky,
+        closing(ObjectTree(settings, store.settings(prefix=home.name, endpoint=flaky.url))) as tree,
+    ):
+        yield flaky, tree
+
+
 def pages_asked_for(index: FakeIndex) -> list[str]:
     return [path for path in index.paths("/simple/") if path != "/simple/"]
 
@@ -47,9 +80,7 @@ def pages_asked_for(index: FakeIndex) -> list[str]:
 def test_of_two_machines_at_once_one_is_refused_and_told_who_is_at_it(
     mirror: Mirror, other: Mirror, index: FakeIndex, moto_store: ObjectStore, tmp_path: Path
 ) -> None:
-    three_projects(index)
-    published = bind(mirror, moto_store)
-    bind(other, moto_store)
+    published = in_one_bucket(mirror, other, index, moto_store)
     mirror.settings["timeout"] = other.settings["timeout"] = "60"
     gate = index.gate("/simple/six/")
     first = mirror.start()
@@ -69,9 +100,7 @@ def test_of_two_machines_at_once_one_is_refused_and_told_who_is_at_it(
 def test_another_machine_goes_on_where_the_first_one_ended(
     mirror: Mirror, other: Mirror, index: FakeIndex, moto_store: ObjectStore, tmp_path: Path
 ) -> None:
-    three_projects(index)
-    published = bind(mirror, moto_store)
-    bind(other, moto_store)
+    published = in_one_bucket(mirror, other, index, moto_store)
     succeed(mirror.run())
     index.add_file("six", "six-2.0.tar.gz")
     index.clear_requests()
@@ -88,9 +117,7 @@ def test_another_machine_goes_on_where_the_first_one_ended(
 def test_a_machine_that_has_never_run_verifies_and_deletes(
     mirror: Mirror, other: Mirror, index: FakeIndex, moto_store: ObjectStore
 ) -> None:
-    three_projects(index)
-    published = bind(mirror, moto_store)
-    bind(other, moto_store)
+    published = in_one_bucket(mirror, other, index, moto_store)
     succeed(mirror.run())
     assert other.run(command="verify").status == 0
     assert other.run("six", command="delete").status == 0
@@ -144,13 +171,11 @@ def test_who_has_lost_the_mirror_puts_and_removes_nothing_more(moto_store: Objec
 def test_what_the_store_refused_once_is_not_tried_again_when_the_mirror_is_lost(
     moto_store: ObjectStore, tmp_path: Path, deed: str
 ) -> None:
-    settings = parse_settings(None, overrides={"directory": str(tmp_path), "layout": "flat"}).storage
     pages = [f"simple/p-{number}/index.html" for number in range(2)]
     staged = tmp_path / "page"
     staged.write_bytes(b"page")
     changes = ("PUT ", "POST ", "DELETE ")
-    with Flaky(moto_store.port) as flaky:
-        tree = ObjectTree(settings, moto_store.settings(prefix=tmp_path.name, endpoint=flaky.url))
+    with flaky_tree(moto_store, tmp_path) as (flaky, tree):
         tree.prepare()
         tree.publish(str(staged), pages[0])
         staged.write_bytes(b"newer")
@@ -171,34 +196,28 @@ def test_what_the_store_refused_once_is_not_tried_again_when_the_mirror_is_lost(
         with pytest.raises(LeaseLost):
             deeds[deed]()
         assert len([request for request in flaky.seen if request.startswith(changes)]) == 1
-        tree.close()
 
 
 def test_who_has_lost_the_mirror_does_not_ask_the_store_for_the_page_it_would_replace(
     moto_store: ObjectStore, tmp_path: Path
 ) -> None:
-    settings = parse_settings(None, overrides={"directory": str(tmp_path), "layout": "flat"}).storage
     page = tmp_path / "page"
     page.write_bytes(b"page")
 
     def lost() -> None:
         raise LeaseLost("another has it")
 
-    with Flaky(moto_store.port) as flaky:
-        tree = ObjectTree(settings, moto_store.settings(prefix=tmp_path.name, endpoint=flaky.url))
+    with flaky_tree(moto_store, tmp_path) as (flaky, tree):
         tree.guard(lost)
         with pytest.raises(LeaseLost):
             tree.publish(str(page), "simple/six/index.html")
         assert flaky.seen == []
-        tree.close()
 
 
 def test_of_thousands_that_are_removed_none_go_after_the_mirror_is_lost(
     moto_store: ObjectStore, tmp_path: Path
 ) -> None:
-    settings = parse_settings(None, overrides={"directory": str(tmp_path), "layout": "flat"}).storage
-    with Flaky(moto_store.port) as flaky:
-        tree = ObjectTree(settings, moto_store.settings(prefix=tmp_path.name, endpoint=flaky.url))
+    with flaky_tree(moto_store, tmp_path) as (flaky, tree):
 
         def check() -> None:
             if flaky.seen:
@@ -208,25 +227,17 @@ def test_of_thousands_that_are_removed_none_go_after_the_mirror_is_lost(
         with pytest.raises(LeaseLost):
             tree.remove_all(f"simple/p-{number}/index.html" for number in range(1001))
         assert len(flaky.seen) == 1
-        tree.close()
 
 
 def test_another_machine_mends_what_a_killed_run_left(
     mirror: Mirror, other: Mirror, index: FakeIndex, rclone_store: ObjectStore, tmp_path: Path
 ) -> None:
-    three_projects(index)
-    published = bind(mirror, rclone_store)
-    bind(other, rclone_store)
+    published = in_one_bucket(mirror, other, index, rclone_store)
     succeed(mirror.run())
     index.add_file("six", "six-2.0.tar.gz")
     index.add_file("idna", "idna-2.0.tar.gz")
-    mirror.settings["timeout"] = "60"
-    gate = index.gate("/packages/*six-2.0*")
-    first = mirror.start()
-    gate.wait()
-    end_group(first, signal.SIGKILL)
-    first.wait()
-    gate.open()
+    with killed_at(mirror, index, "/packages/*six-2.0*"):
+        pass
     succeed(other.run())
     assert published.problems(index, tmp_path / "copy") == []
     succeed(mirror.run())
@@ -236,22 +247,14 @@ def test_what_a_killed_run_brought_and_upstream_has_removed_since_goes_by_verify
     mirror: Mirror, other: Mirror, index: FakeIndex, rclone_store: ObjectStore, tmp_path: Path
 ) -> None:
     """The state that the other machine begins with has no row of it: the README says so."""
-    three_projects(index)
-    published = bind(mirror, rclone_store)
-    bind(other, rclone_store)
+    published = in_one_bucket(mirror, other, index, rclone_store)
     succeed(mirror.run())
     index.add_file("brought", "brought-1.0.tar.gz")
     index.add_file("six", "six-2.0.tar.gz")
     index.add_file("idna", "idna-2.0.tar.gz")
-    mirror.settings["timeout"] = "60"
-    gate = index.gate("/packages/*idna-2.0*")
-    first = mirror.start()
-    gate.wait()
-    until(lambda: "simple/brought/index.html" in published.tags(), "a page is published")
-    until(lambda: b"six-2.0" in published.bodies()["simple/six/index.html"], "another is published")
-    end_group(first, signal.SIGKILL)
-    first.wait()
-    gate.open()
+    with killed_at(mirror, index, "/packages/*idna-2.0*"):
+        until(lambda: "simple/brought/index.html" in published.tags(), "a page is published")
+        until(lambda: b"six-2.0" in published.bodies()["simple/six/index.html"], "another is published")
     index.remove_project("brought")
     index.remove_file("six", "six-2.0.tar.gz")
     assert other.run("--delete", command="verify").status == 4
