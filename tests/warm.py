@@ -33,7 +33,7 @@ class Command(subprocess.Popen[str]):
     """A command in a session of its own, forked and not executed; streams, signals and status as ever."""
 
     def _execute_child(self, args: list[str], executable: Any, *how: Any) -> None:
-        """Where Popen forks and executes: after `executable` it passes the same eleven since Python 3.3, then more."""
+        """Where Popen forks and executes; what comes first of what it passes is the same in Python 3.11 and since."""
         _, _, _, cwd, env, _, _, _, stdin, ours_0, ours_1, stdout, ours_2, stderr = how[:14]
         order = {"arguments": args, "cwd": os.fspath(cwd), "environment": env, "umask": _umask()}
         try:
@@ -82,7 +82,7 @@ def _umask() -> int:
 
 
 def _serve(end: socket.socket) -> None:
-    """Fork a command for every order, until the other end is closed; return in the command, and there alone."""
+    """Fork a command for every order, until the other end is closed."""
     for name in _IMPORTED:
         importlib.import_module(f"fastmirror.{name}")
     gc.freeze()
