@@ -92,12 +92,12 @@ class Lanes:
     def set_budget(self, index_transfers: int, file_transfers: int) -> None:
         """How many transfers may be in flight; what is beyond a lowered budget ends by itself."""
         self._budget = [index_transfers, file_transfers]
-        self._dispatch()
+        self._dispatch_all()
 
     def hold(self, seconds: float) -> None:
         """Begin nothing for so long."""
         self._held_until = max(self._held_until, time.monotonic() + seconds)
-        self.after(seconds, self._dispatch)
+        self.after(seconds, self._dispatch_all)
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Call `act` from a later poll."""
@@ -132,30 +132,40 @@ class Lanes:
 
     def _enqueue(self, errand: _Errand) -> None:
         self._waiting[errand.lane].append(errand)
-        self._dispatch()
+        self._dispatch(errand.lane)
 
-    def _dispatch(self) -> None:
-        now = time.monotonic()
-        if now < self._held_until:
+    def _dispatch_all(self) -> None:
+        for lane in Lane:
+            self._dispatch(lane)
+
+    def _dispatch(self, lane: Lane) -> None:
+        """Begin what waits, as far as the budget and the upstream's state allow."""
+        waiting, budget = self._waiting[lane], self._budget[lane]
+        if not waiting or self._in_flight[lane] >= budget or not self._may_begin(lane):
             return
-        for lane, waiting in enumerate(self._waiting):
-            patience = self._patience[lane]
-            if patience.rests(now):
-                if patience.is_over:
-                    self._refuse_all(lane)
-                continue
-            budget = min(self._budget[lane], 1) if patience.is_tested else self._budget[lane]
-            while waiting and self._in_flight[lane] < budget:
-                errand = waiting.popleft()
-                self._token += 1
-                self._in_flight[lane] += 1
-                self._errands[self._token] = errand
-                errand.tries += 1
-                request = errand.make(self._token)
-                errand.sink = request.sink
-                self.transport.start(request)
+        if self._patience[lane].is_tested:
+            budget = 1
+        while waiting and self._in_flight[lane] < budget:
+            errand = waiting.popleft()
+            self._token += 1
+            self._in_flight[lane] += 1
+            self._errands[self._token] = errand
+            errand.tries += 1
+            request = errand.make(self._token)
+            errand.sink = request.sink
+            self.transport.start(request)
 
-    def _refuse_all(self, lane: int) -> None:
+    def _may_begin(self, lane: Lane) -> bool:
+        now, patience = time.monotonic(), self._patience[lane]
+        if now < self._held_until:
+            return False
+        if not patience.rests(now):
+            return True
+        if patience.is_over:
+            self._refuse_all(lane)
+        return False
+
+    def _refuse_all(self, lane: Lane) -> None:
         """Upstream refuses everything: what waits is answered as the last request was, and is not asked for."""
         waiting, refusal = self._waiting[lane], self._refusals[lane]
         while waiting and refusal is not None:
@@ -163,12 +173,14 @@ class Lanes:
 
     def _take(self, reply: Reply) -> None:
         errand = self._errands.pop(reply.token)
-        self._in_flight[errand.lane] -= 1
-        asked_to_wait = retry_after_s(reply)
+        lane = errand.lane
+        self._in_flight[lane] -= 1
+        asked_to_wait = 0.0
         if reply.status in THROTTLES:
+            asked_to_wait = retry_after_s(reply)
             self.throttled_s = max(self.throttled_s or 0.0, asked_to_wait)
         if not reply.retryable:
-            self._patience[errand.lane].served()
+            self._patience[lane].served()
             self._end(errand, reply)
         else:
             self._note_refusal(errand, reply)
@@ -178,7 +190,7 @@ class Lanes:
                 self.after(max(backoff_s(errand.tries), asked_to_wait), lambda: self._enqueue(errand))
             else:
                 self._end(errand, reply)
-        self._dispatch()
+        self._dispatch(lane)
 
     def _note_refusal(self, errand: _Errand, reply: Reply) -> None:
         lane, is_first = errand.lane, not errand.is_in_trouble
@@ -188,7 +200,7 @@ class Lanes:
         if reply.status in THROTTLES and self._in_trouble[lane] >= MUCH:
             errand.is_spared = True
         if rest_s := self._patience[lane].refused(time.monotonic(), is_first=is_first):
-            self.after(rest_s, self._dispatch)
+            self.after(rest_s, partial(self._dispatch, lane))
 
     def _end(self, errand: _Errand, reply: Reply) -> None:
         self._in_trouble[errand.lane] -= errand.is_in_trouble
