@@ -45,6 +45,7 @@ _FINAL = {
     pycurl.E_TOO_MANY_REDIRECTS: "redirected too often",
 }
 _STALL_CHECK_S = 1.0
+_NOTHING = io.BytesIO()
 _EVENTS = {pycurl.POLL_IN: READ, pycurl.POLL_OUT: WRITE, pycurl.POLL_INOUT: READ | WRITE}
 
 
@@ -52,8 +53,8 @@ class _Transfer:
     """One GET in flight; its handle is used again, and what was set on it once holds."""
 
     __slots__ = (
-        "begun", "body", "error", "free", "handle", "headers", "hosts", "lines", "moved", "paused", "rate", "request",
-        "response", "since", "size",
+        "begun", "body", "error", "free", "handle", "headers", "hosts", "lines", "paused", "rate", "request",
+        "response", "since", "size", "size_then",
     )  # fmt: skip
 
     def __init__(self, handle: pycurl.Curl, free: list[_Transfer], hosts: frozenset[str]) -> None:
@@ -69,14 +70,15 @@ class _Transfer:
         """Forget the last use."""
         self.request = request
         self.lines.clear()
-        self.body = io.BytesIO()  # not a list of chunks: the heap would keep the room of 40 MB of them
+        # Not a list of chunks: the heap would keep the room of 40 MB of them.
+        self.body = io.BytesIO() if request.sink is None else _NOTHING
         self.size = 0
         self.error = ""
         self.response: tuple[int, dict[str, str]] = (0, {})
         self.begun = False  # the sink has seen the response
         self.paused = False
-        self.moved = 0  # bytes in this stall window
-        self.since = clock  # when the window began
+        self.since = clock  # when this stall window began
+        self.size_then = 0
         self.rate = rate
 
     def take_header(self, line: bytes) -> int | None:
@@ -88,36 +90,33 @@ class _Transfer:
 
     def write(self, chunk: bytes) -> int | None:
         """libcurl's write callback: None for "taken", a pause, or -1 to end the transfer."""
+        request = self.request
         size = self.size + len(chunk)
-        if size > self.request.limit:
-            self.error = f"larger than allowed ({self.request.limit} bytes)"
+        if size > request.limit:
+            self.error = f"larger than allowed ({request.limit} bytes)"
             return -1
-        sink = self.request.sink
+        sink = request.sink
         if sink is None:
             self.body.write(chunk)
-        else:
-            refusal = self._feed(sink, chunk)
-            if refusal is not None:
-                return refusal
+        elif self.begun or self._begin_body(sink):
+            if (self.rate is not None and self.rate.wait_s()) or not sink.feed(chunk):
+                self.paused = True
+                return pycurl.WRITEFUNC_PAUSE
+        elif self.error:
+            return -1
         self.size = size
-        self.moved += len(chunk)
         if self.rate is not None:
             self.rate.spend(len(chunk))
         return None
 
-    def _feed(self, sink: Sink, chunk: bytes) -> int | None:
-        if not self.begun:
-            status, headers = self.response = read_response(self.lines, briefly=not self.request.is_page)
-            if not 200 <= status < 300:
-                return None
+    def _begin_body(self, sink: Sink) -> bool:
+        """Show the response to the sink; False if the body is none that it takes."""
+        status, headers = self.response = read_response(self.lines, briefly=not self.request.is_page)
+        if 200 <= status < 300:
             self.begun = True
             self.error = sink.begin(status, headers) or ""
-            if self.error:
-                return -1
-        if (self.rate is not None and self.rate.wait_s()) or not sink.feed(chunk):
-            self.paused = True
-            return pycurl.WRITEFUNC_PAUSE
-        return None
+            return not self.error
+        return False
 
 
 class CurlTransport:
@@ -157,7 +156,8 @@ class CurlTransport:
             if request.headers != transfer.headers:
                 handle.setopt(pycurl.HTTPHEADER, list(request.headers))
                 transfer.headers = request.headers
-            self._set_credentials(handle, request.url)
+            if self._settings.credentials is not None:
+                self._set_credentials(handle, request.url, self._settings.credentials)
         except (pycurl.error, UnicodeError, ValueError) as error:
             free.append(transfer)
             self._failed.append(Reply(request.token, 0, {}, b"", f"malformed URL: {error}", retryable=False))
@@ -205,7 +205,7 @@ class CurlTransport:
         transfer = self._transfers.get(token)
         if transfer is not None and transfer.paused:
             transfer.paused = False
-            transfer.since, transfer.moved = self._clock, 0
+            transfer.since, transfer.size_then = self._clock, transfer.size
             try:
                 transfer.handle.pause(pycurl.PAUSE_CONT)
             except pycurl.error as error:  # what waited was refused in there
@@ -280,12 +280,10 @@ class CurlTransport:
         if self._ca_bundle and proxy.startswith("https:"):
             handle.setopt(pycurl.PROXY_CAINFO, self._ca_bundle)
 
-    def _set_credentials(self, handle: pycurl.Curl, url: str) -> None:
-        if self._settings.credentials is None:
-            return
+    def _set_credentials(self, handle: pycurl.Curl, url: str, credentials: tuple[str, str]) -> None:
         if origin(url) == self._authorised:
             handle.setopt(pycurl.HTTPAUTH, pycurl.HTTPAUTH_BASIC)
-            handle.setopt(pycurl.USERPWD, ":".join(self._settings.credentials).encode())
+            handle.setopt(pycurl.USERPWD, ":".join(credentials).encode())
         else:
             handle.unsetopt(pycurl.USERPWD)
 
@@ -340,10 +338,11 @@ class CurlTransport:
         for token, transfer in list(self._transfers.items()):
             if transfer.paused or self._clock - transfer.since < window:
                 continue
-            if transfer.moved < LEAST_BYTES_PER_SECOND * window:
+            moved = transfer.size - transfer.size_then
+            if moved < LEAST_BYTES_PER_SECOND * window:
                 self.cancel(token)
-                reason = f"stalled: {transfer.moved} bytes in {window:g} s"
+                reason = f"stalled: {moved} bytes in {window:g} s"
                 replies.append(Reply(token, 0, {}, b"", reason, retryable=True))
             else:
-                transfer.since, transfer.moved = self._clock, 0
+                transfer.since, transfer.size_then = self._clock, transfer.size
         return replies

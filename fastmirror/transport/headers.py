@@ -6,26 +6,20 @@ import re
 
 from fastmirror.transport import HEADERS_READ
 
-_STATUS = re.compile(rb"[0-9]{3}")
 _PLAIN_SUCCESS: tuple[int, dict[str, str]] = (200, {})
-_HEADERS_READ = {name.encode(): name for name in HEADERS_READ}
+_STATUS = re.compile(rb"HTTP/\S*[ \t]+([0-9]{3})(?!\S)")
+_HEADER_READ = re.compile(
+    b"^(%s):([^\r\n]*)" % b"|".join(sorted(name.encode() for name in HEADERS_READ)), re.IGNORECASE | re.MULTILINE
+)
 
 
 def parse_headers(lines: list[bytes]) -> tuple[int, dict[str, str]]:
     """Status and HEADERS_READ of the last response in these raw header lines."""
-    status = 0
-    headers: dict[str, str] = {}
-    for line in lines:
-        if line[:5] == b"HTTP/":
-            fields = line.split(None, 2)
-            status = int(fields[1]) if len(fields) > 1 and _STATUS.fullmatch(fields[1]) else 0
-            headers = {}
-        else:
-            name, _, value = line.partition(b":")
-            key = _HEADERS_READ.get(name.lower())
-            if key is not None:
-                headers[key] = value.strip().decode("latin-1")
-    return status, headers
+    every = b"".join(lines)
+    last = every[every.rfind(b"\nHTTP/") + 1 :]
+    status = _STATUS.match(last)
+    headers = {name.lower().decode(): value.strip().decode("latin-1") for name, value in _HEADER_READ.findall(last)}
+    return int(status[1]) if status else 0, headers
 
 
 def read_response(lines: list[bytes], *, briefly: bool) -> tuple[int, dict[str, str]]:
