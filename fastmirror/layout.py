@@ -114,7 +114,7 @@ def index_path(page_format: PageFormat) -> str:
 
 
 _PYPI_SHAPE = re.compile(
-    r"https?://[^/?#]+/(?:[^?#]*/)?packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/([^/?#]+)(?:[?#]|\Z)", re.ASCII
+    r"https?://[^/?#]+/(?:[^?#]*/)??packages/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{60})/([^/?#]+)(?:[?#]|\Z)", re.ASCII
 )
 
 BLAKE2B_256 = "blake2b_256"  # as PyPI names it; hashlib has it as BLAKE2b of 32 bytes

@@ -15,7 +15,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastmirror.descriptors import hash_descriptor, stamp_ns, write_all
+from fastmirror.descriptors import hash_descriptor, stamp_ns, write_chunks
 from fastmirror.layout import BLAKE2B_256
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class FileSink:
         if self.path:
             self._spill(seal=True, then=then)
         else:
-            self._write(self._take_buffer())
+            self._write(self._take_chunks())
             self._seal()
             then()
 
@@ -192,13 +192,13 @@ class FileSink:
             self._on_room()
 
     def _spill(self, *, seal: bool, then: Callable[[], None]) -> None:
-        buffer = self._take_buffer()
+        chunks = self._take_chunks()
         self._busy += 1
         if not self.path:
             self._open_large()
 
         def work() -> None:
-            self._write(buffer)
+            self._write(chunks)
             if seal:
                 self._seal()
 
@@ -214,22 +214,23 @@ class FileSink:
         except OSError as error:
             self.error = self.error or error
 
-    def _take_buffer(self) -> bytes:
-        buffer = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+    def _take_chunks(self) -> list[bytes]:
+        chunks = self._chunks
         self._chunks, self._buffered = [], 0
-        return buffer
+        return chunks
 
-    def _write(self, buffer: bytes) -> None:
+    def _write(self, chunks: list[bytes]) -> None:
         if self.error is not None:
             return
         for digest in self._hashes:
-            digest.update(buffer)
+            for chunk in chunks:
+                digest.update(chunk)
         try:
             if self.descriptor < 0:
                 self.path = self.path or self._storage.new_staged()
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                 self.descriptor = os.open(self.path, flags, self._storage.file_mode)
-            write_all(self.descriptor, buffer)
+            write_chunks(self.descriptor, chunks)
         except OSError as error:
             self.error = error
 

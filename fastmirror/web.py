@@ -40,8 +40,10 @@ class Web:
 
     def final(self, path: str) -> str:
         """Where a name below ``web/`` lies, whatever has it. Raises NotADirectoryError if a link is on the way."""
-        self._require_directory(path.rpartition("/")[0])
-        return self._in_web(path)
+        directory = path.rpartition("/")[0]
+        if directory not in self._true_directories:
+            self._require_directory(directory)
+        return f"{self.web}/{path}"
 
     def shown_as(self, path: str) -> str:
         """The absolute path of something below ``web/``."""
