@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -125,17 +127,23 @@ class Brought(NamedTuple):
     storage_failure: bool = False
     checked: Checked | None = None
 
-    def joined(self, other: Brought) -> Brought:
-        """Both together."""
+    def with_stored(self, file: StoredFile) -> Brought:
+        """The same, and this file."""
+        return Brought((*self.stored, file), *self[1:])
+
+    def joined(self, *others: Brought) -> Brought:
+        """All of them together."""
+        stored, failures, shared, disputed, files, sizes, troubles, checks = zip(self, *others, strict=True)
+        checked: tuple[Checked, ...] = tuple(filter(None, checks))
         return Brought(
-            self.stored + other.stored,
-            self.failures + other.failures,
-            self.shared + other.shared,
-            self.disputed + other.disputed,
-            self.fetched_files + other.fetched_files,
-            self.fetched_bytes + other.fetched_bytes,
-            self.storage_failure or other.storage_failure,
-            self.checked.joined(other.checked) if self.checked and other.checked else self.checked or other.checked,
+            tuple(chain.from_iterable(stored)),
+            tuple(chain.from_iterable(failures)),
+            tuple(chain.from_iterable(shared)),
+            tuple(chain.from_iterable(disputed)),
+            sum(files),
+            sum(sizes),
+            any(troubles),
+            reduce(Checked.joined, checked) if checked else None,
         )
 
 

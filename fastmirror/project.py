@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ class ProjectTask:
         self._brought = Brought()
         self._keep: list[StoredFile] = []
         self._stored: dict[str, StoredFile] = {}
-        self._awaited = 0
+        self._parts: list[Brought] = []  # what came of each file, until all are here
         self._damaged: Collection[str] = ()
         self._checked: Checked | None = job.held.checked if job.held is not None else None
         self._left_out: tuple[LeftOut, ...] = ()
@@ -221,11 +222,9 @@ class ProjectTask:
         elif needs_pieces(plan.fetch) or (plan.fetch and reading.source.is_heavy):
             self._hand_out(reading, plan.fetch, damaged)
         elif plan.fetch:
-            self._awaited = len(plan.fetch)
+            take = partial(self._take_file, reading, len(plan.fetch))
             for want in plan.fetch:
-                self._bench.fetcher.fetch(
-                    want, lambda brought: self._guarded(lambda: self._take_file(reading, brought))
-                )
+                self._bench.fetcher.fetch(want, take)
         else:
             self._finish(reading)
 
@@ -260,11 +259,11 @@ class ProjectTask:
         self._keep = [file for file in [*plan.keep, *without_metadata] if file.path not in fresh]
         self._finish(reading)
 
-    def _take_file(self, reading: Reading, brought: Brought) -> None:
-        self._brought = self._brought.joined(brought)
-        self._awaited -= 1
-        if self._awaited == 0:
-            self._finish(reading)
+    def _take_file(self, reading: Reading, wanted: int, brought: Brought) -> None:
+        self._parts.append(brought)
+        if len(self._parts) == wanted:
+            self._brought = self._brought.joined(*self._parts)
+            self._guarded(lambda: self._finish(reading))
 
     def _finish(self, reading: Reading) -> None:
         page, brought, context, known = reading.page, self._brought, self._context, self._job.known

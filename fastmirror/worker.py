@@ -188,8 +188,7 @@ class _FilesTask:
         self._job = job
         self._bench = bench
         self._answer = answer
-        self._awaited = len(job.wants)
-        self._brought = Brought()
+        self._parts: list[Brought] = []
 
     def start(self) -> None:
         if self._job.check:
@@ -214,10 +213,9 @@ class _FilesTask:
         bench.side.submit(check, answer)
 
     def _take(self, brought: Brought) -> None:
-        self._brought = self._brought.joined(brought)
-        self._awaited -= 1
-        if self._awaited == 0:
-            self._answer(FilesOutcome(self._job.name, self._job.piece, self._brought))
+        self._parts.append(brought)
+        if len(self._parts) == len(self._job.wants):
+            self._answer(FilesOutcome(self._job.name, self._job.piece, Brought().joined(*self._parts)))
 
 
 class Assembly:
