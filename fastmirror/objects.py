@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote_plus
 
 from fastmirror.errors import StorageError
-from fastmirror.s3 import RETRYABLE_CODES, S3, Section, http_time, wait_after
+from fastmirror.s3 import RETRYABLE_CODES, S3, http_time, wait_after
+from fastmirror.s3_bodies import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from fastmirror.s3 import Answer
     from fastmirror.settings import S3Settings
 
-_PIECE = 1 << 20  # bytes that are hashed at once
 _DELETED_AT_ONCE = 1000  # more are refused by the protocol
 _ENTRY = re.compile(r"<Contents>(.*?)</Contents>", re.DOTALL)
 _UPLOAD_ID = re.compile(rb"<UploadId>([^<]+)</UploadId>")
@@ -225,7 +225,7 @@ class Bucket:
 
     def _sums(self, sha256: str, section: Section) -> Sequence[str]:
         """The headers that let the store verify a section of a file."""
-        md5 = [_content_md5(_hash(section, hashlib.md5(usedforsecurity=False)))] if self._probed() else []
+        md5 = [_content_md5(section.hashed_with(hashlib.md5(usedforsecurity=False)))] if self._probed() else []
         return [_checksum(sha256), *md5]
 
     def _probed(self) -> bool:
@@ -274,7 +274,7 @@ class Bucket:
             whole, parts = hashlib.sha256(), []
             for number, start in enumerate(range(0, size, self.part_size), 1):
                 section = Section(path, start, min(self.part_size, size - start))
-                digest = _hash(section, hashlib.sha256(), whole).hex()
+                digest = section.hashed_with(hashlib.sha256(), whole).hex()
                 query = f"partNumber={number}&uploadId={upload}"
                 answer = self._s3.send(
                     "PUT", name, query=query, headers=[_checksum(digest)], body=section, sha256=digest
@@ -318,18 +318,6 @@ def _content_md5(digest: bytes) -> str:
 
 def _checksums(sha256: str, body: bytes) -> tuple[str, str]:
     return _checksum(sha256), _content_md5(hashlib.md5(body, usedforsecurity=False).digest())
-
-
-def _hash(section: Section, *sums: hashlib._Hash) -> bytes:
-    """Add a section of a file to each of these sums; returns the first one's digest."""
-    left = section.size
-    with open(section.path, "rb") as file:
-        file.seek(section.start)
-        while left and (piece := file.read(min(_PIECE, left))):
-            for each in sums:
-                each.update(piece)
-            left -= len(piece)
-    return sums[0].digest()
 
 
 def _facts(key: str, headers: dict[str, str]) -> ObjectFacts:

@@ -6,7 +6,6 @@ before, so no body is hashed twice; the store is told the digest with the reques
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import time
@@ -22,6 +21,7 @@ import pycurl
 from fastmirror import __version__
 from fastmirror.errors import SettingsError, StorageError
 from fastmirror.masking import clean
+from fastmirror.s3_bodies import Received, Section, Sent
 from fastmirror.transport import ca_bundle, is_retryable_status
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fastmirror.settings import S3Settings
 
 OLDEST_LIBCURL = 0x080000  # earlier ones sign queries otherwise
-_PIECE = 1 << 20  # bytes that are read from a file at once
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 20.0
 _LEAST_BYTES_PER_SECOND = 64
 _SILENCE = 6  # times the time for a connection: a store may take long to put parts together
@@ -52,14 +51,6 @@ _HINTS = {
     "ExpiredToken": "the credentials have expired",
     "AccessDenied": "the store denies it to these credentials (hint: the README lists the rights it takes)",
 }
-
-
-class Section(NamedTuple):
-    """A part of a file, to be sent as a body."""
-
-    path: str
-    start: int
-    size: int  # bytes
 
 
 class Answer(NamedTuple):
@@ -122,8 +113,8 @@ class S3:
         key: within the bucket; "": the bucket itself. query: encoded, in the order of its names. sha256: of the body,
         in hex digits, where it is known. fine: statuses of 300 and above that are an answer. into: takes the body of
         a good answer, from its beginning. is_fenced: False for what may be done by who has lost the mirror.
-        Raises StorageError for all other statuses, and where no try was answered,
-        and OSError where `into` does not take the body: no other try would fare better.
+        Raises StorageError for all other statuses, and where no try was answered, and OSError where `into` does not
+        take the body, or a section cannot be read: no other try would fare better.
         """
         url = f"{self._base}/{quote(key, safe='/-_.~')}" + (f"?{query}" if query else "")
         if sha256 is None:
@@ -163,14 +154,14 @@ class S3:
         used = self._taken()
         handle = used or pycurl.Curl()
         lines: list[bytes] = []
-        received = _Received(into, lines)
-        file = open(body.path, "rb") if isinstance(body, Section) else None  # noqa: SIM115
+        received = Received(into, lines)
+        sent = Sent(body) if isinstance(body, Section) else None
         try:
             self._prepare(handle, url, headers)
             handle.setopt(pycurl.HEADERFUNCTION, lines.append)
             handle.setopt(pycurl.WRITEFUNCTION, received.write)
-            if file is not None and isinstance(body, Section):
-                _send_section(handle, file.fileno(), body)
+            if sent is not None:
+                sent.give_to(handle)
             elif method == "HEAD":
                 handle.setopt(pycurl.NOBODY, 1)
             elif method in {"PUT", "POST"}:
@@ -184,12 +175,12 @@ class S3:
                 attempt += 1  # libcurl's own, as the connection that it had was closed
         except pycurl.error as error:
             handle.close()
-            if received.failure is not None:
-                raise received.failure from None
+            if failure := received.failure or (sent and sent.failure):
+                raise failure from None
             return None, clean(str(error.args[-1]))
         finally:
-            if file is not None:
-                file.close()
+            if sent is not None:
+                sent.close()
         self._idle.append(handle)
         return Answer(status, _headers(lines), b"".join(received.chunks), attempt), ""
 
@@ -259,57 +250,6 @@ def _keys(settings: S3Settings) -> Callable[[], tuple[str, str, str]]:
 
 def _said(error: Exception) -> str:
     return clean(f"{type(error).__name__}: {error}")
-
-
-class _Received:
-    """Takes a body: that of a good answer into a file, if one is given, from its beginning; any other as chunks."""
-
-    def __init__(self, into: BinaryIO | None, lines: list[bytes]) -> None:
-        """`lines` are those of the answer's headers, as far as they have come."""
-        self.chunks: list[bytes] = []
-        self.failure: OSError | None = None  # of the file
-        self._into = into
-        self._lines = lines
-        if into is not None:
-            into.seek(0)
-            into.truncate()
-
-    def write(self, chunk: bytes) -> int:
-        """How many bytes were taken; libcurl gives up where that is not all."""
-        if self._into is None or not self._is_good():
-            self.chunks.append(chunk)
-            return len(chunk)
-        try:
-            return self._into.write(chunk)
-        except OSError as error:  # libcurl would print its traceback, and say no more than that it failed
-            self.failure = error
-            return 0
-
-    def _is_good(self) -> bool:
-        status = next(line for line in reversed(self._lines) if line[:5] == b"HTTP/").split(None, 2)[1]
-        return status[:1] == b"2"
-
-
-def _send_section(handle: pycurl.Curl, descriptor: int, section: Section) -> None:
-    position = section.start
-    end = section.start + section.size
-
-    def read(size: int) -> bytes:
-        nonlocal position
-        data = os.pread(descriptor, min(size, end - position), position)
-        position += len(data)
-        return data
-
-    def seek(offset: int, _origin: int) -> int:
-        nonlocal position
-        position = section.start + offset
-        return pycurl.SEEKFUNC_OK
-
-    handle.setopt(pycurl.UPLOAD, 1)
-    handle.setopt(pycurl.INFILESIZE_LARGE, section.size)
-    handle.setopt(pycurl.UPLOAD_BUFFERSIZE, _PIECE)
-    handle.setopt(pycurl.READFUNCTION, read)
-    handle.setopt(pycurl.SEEKFUNCTION, seek)
 
 
 def _headers(lines: list[bytes]) -> dict[str, str]:

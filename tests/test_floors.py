@@ -24,7 +24,7 @@ _STOREYS = (
     "progress display logs bell supervisor",
     "transport transport.rate transport.proxies transport.headers transport.redirects transport.poller",
     "transport.curl transport.session transport.control",
-    "s3 objects",
+    "s3_bodies s3 objects",
     "channel",
     "packing schema state descriptors staging storage web filetree",
     "hidden comparison versions legacy_names lock lastserial nginx_text nginx objecttree backend serving upstream",
@@ -47,7 +47,7 @@ IMPURE_IMPORTS |= {"concurrent", "logging", "requests", "sqlite3", "pathlib"}
 
 # Outside library -> the modules that may import it.
 DOORS = {
-    "pycurl": {"transport.curl", "s3"},
+    "pycurl": {"transport.curl", "s3", "s3_bodies"},
     "botocore": {"s3"},
     "requests": {"transport.session"},
     "urllib3": {"transport.session"},
@@ -194,7 +194,7 @@ def test_doors_and_pure_modules_stand_on_floors() -> None:
         ("transport", "def choose():\n    from fastmirror.transport.curl import Curl", "imports transport.curl"),
         ("transport.curl", "from . import session", "does not stand below"),
         ("simple", "from fastmirror.simple import parse", "imports simple, which does not stand below"),
-        ("worker", "import pycurl", "whose door is s3 and transport.curl"),
+        ("worker", "import pycurl", "whose door is s3 and s3_bodies and transport.curl"),
         ("state", "from requests.adapters import HTTPAdapter", "whose door is transport.session"),
         ("storage", "def run():\n    import multiprocessing.connection", "whose door is pool"),
         ("planner", "import time", "is pure, and imports time"),

@@ -15,6 +15,8 @@ from fastmirror.names import NormalizedName
 from fastmirror.objects import Bucket
 from fastmirror.objecttree import ObjectTree
 from fastmirror.publisher import Done, Publisher
+from fastmirror.s3 import S3
+from fastmirror.s3_bodies import Section
 from fastmirror.schema import RecordedJob
 from fastmirror.settings_file import parse_settings
 from fastmirror.state import State
@@ -191,6 +193,16 @@ def test_of_a_group_of_pages_none_is_begun_after_the_store_has_failed(moto_store
         assert not state.has_projects()
         state.close()
         tree.close()
+
+
+def test_a_file_that_cannot_be_read_while_it_is_sent_is_told_without_a_traceback(
+    moto_store: ObjectStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = S3(moto_store.settings("unread"))
+    with pytest.raises(OSError, match="Input/output error"):
+        client.send("PUT", "unread/file", body=Section("/proc/self/mem", 0, 10), sha256="0" * 64)
+    client.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_store_that_is_not_there_or_not_ours_is_named_in_one_line(
