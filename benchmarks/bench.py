@@ -98,7 +98,7 @@ def run_all(options: Options, upstream: Upstream, peers: list[Peer], mirrors: Pa
     for number in range(options.runs):
         turn = number % len(peers)
         for peer in peers[turn:] + peers[:turn]:
-            directory = mirrors / f"{number}-{peer.label.split()[0]}-{peers.index(peer)}"
+            directory = mirrors / f"{number}-{peers.index(peer)}"
             for step in peer.steps(upstream, directory):
                 run = run_step(step, peer, upstream, directory, server)
                 key = (step.name, peer.label, step.variant)

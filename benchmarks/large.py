@@ -52,7 +52,8 @@ def measure_large_files(setting: Setting) -> Result:
         "MB per second, verified": megabytes / hashed[0].wall_s,
         "MB per second, xargs openssl": megabytes / hashed[1].wall_s,
     }
-    return Result([*fetched, *hashed, *cold], figures)
+    others = {peer.label: peer.version for peer in (bandersnatch, curl)}
+    return Result([*fetched, *hashed, *cold], figures, tools=others)
 
 
 def _verifiers(ours: Fastmirror, upstream: Upstream, mirror: Path, *, forget: bool = False) -> list[Contender]:

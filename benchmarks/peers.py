@@ -108,8 +108,8 @@ class Fastmirror:
         """A first sync, a run with nothing to do, and one that plans and hashes everything again."""
         mirror = self.command("mirror", upstream, directory)
         return [
-            Step(FIRST_SYNC, "", mirror),
-            Step(NO_CHANGE, "", mirror),
+            Step(FIRST_SYNC, "core metadata out of wheels", mirror),
+            Step(NO_CHANGE, "index answered 304", mirror),
             Step(FORCE_CHECK, "every file hashed", [*mirror, "--force-check"]),
         ]
 
@@ -162,7 +162,7 @@ class Bandersnatch:
             commands[method] = [str(self._program), "-c", str(configuration), "mirror"]
         return [
             Step(FIRST_SYNC, "", commands["stat"]),
-            Step(NO_CHANGE, "", commands["stat"]),
+            Step(NO_CHANGE, "index fetched", commands["stat"]),
             Step(FORCE_CHECK, "times and sizes compared", [*commands["stat"], "--force-check"]),
             Step(FORCE_CHECK, "every file hashed", [*commands["hash"], "--force-check"]),
         ]
@@ -192,7 +192,7 @@ class Curl:
                 file.write(f'url = "{upstream.address}{path}"\noutput = "{directory}/{name}"\n')
         command = ["curl", "--silent", "--show-error", "--fail", "--parallel", "--parallel-max", "64"]
         command += ["--header", "Accept: application/vnd.pypi.simple.v1+json", "--config", str(wanted)]
-        return [Step(FIRST_SYNC, "no hash, no page written", command)]
+        return [Step(FIRST_SYNC, "no hash, no page, no flush", command)]
 
     def lacks(self, upstream: Upstream, directory: Path) -> str:
         """Count what lies in the directory."""

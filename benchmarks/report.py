@@ -96,10 +96,13 @@ class Row(NamedTuple):
 
 def machine_facts(directory: Path) -> dict[str, str | int | float]:
     """What the figures depend on; no name and no path of this machine."""
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    processor = Path("/proc/cpuinfo").read_text()
+    cpu = re.search(r"model name\s*: (.*)", processor)
     memory = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
     return {
         "cpu": cpu[1] if cpu else platform.machine(),
+        "sha_instructions": re.search(r"^(?:flags|Features)\s*:.*\b(?:sha_ni|sha2)\b", processor, re.MULTILINE)
+        is not None,
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": int(memory[1]) * 1024 if memory else 0,
         "kernel": f"{platform.system()} {platform.release()}",
@@ -152,10 +155,16 @@ def table(rows: list[Row]) -> str:
         f"{'step':<{step_width}}{'tool':<{tool_width}}{FIGURES}",
     ]
     for step in dict.fromkeys(row.step for row in rows):
-        group = [row for row in rows if row.step == step]
-        base = next((row for row in group if row.tool.startswith("fastmirror") and row.sound), None)
-        lines += [f"{step:<{step_width}}{row.name:<{tool_width}}{_figures(row, base)}" for row in group]
+        base = _base(rows, step)
+        lines += [
+            f"{step:<{step_width}}{row.name:<{tool_width}}{_figures(row, base)}" for row in rows if row.step == step
+        ]
     return "\n".join(lines)
+
+
+def _base(rows: list[Row], step: str) -> Row | None:
+    """What the others of its step are compared with."""
+    return next((row for row in rows if row.step == step and row.tool.startswith("fastmirror") and row.sound), None)
 
 
 def _figures(row: Row, base: Row | None) -> str:
@@ -177,7 +186,7 @@ def _failure(row: Row) -> str:
 
 
 def numbers(rows: list[Row]) -> list[dict[str, object]]:
-    """The rows for a result file: every run, and the medians of the sound ones."""
+    """The rows for a result file: every run, the medians of the sound ones, and how many times the first's they are."""
     return [
         {
             "step": row.step,
@@ -185,6 +194,7 @@ def numbers(rows: list[Row]) -> list[dict[str, object]]:
             "variant": row.variant,
             "sound": row.sound,
             "median": {"wall_s": round(row.wall_s, 3), "cpu_s": round(row.cpu_s, 3)} if row.sound else None,
+            "times": _times(row, _base(rows, row.step)),
             "runs": [
                 {key: round(value, 3) if isinstance(value, float) else value for key, value in run._asdict().items()}
                 for run in row.runs
@@ -192,6 +202,12 @@ def numbers(rows: list[Row]) -> list[dict[str, object]]:
         }
         for row in rows
     ]
+
+
+def _times(row: Row, base: Row | None) -> dict[str, float] | None:
+    if base is None or not row.sound:
+        return None
+    return {"wall": round(row.wall_s / base.wall_s, 2), "cpu": round(row.cpu_s / base.cpu_s, 2)}
 
 
 def say(line: str) -> None:

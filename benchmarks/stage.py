@@ -13,7 +13,7 @@ from benchmarks.peers import Fastmirror
 from benchmarks.report import Row, Run, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from benchmarks.nginx import Server
     from benchmarks.upstream import Upstream
@@ -35,6 +35,7 @@ class Result(NamedTuple):
     rows: list[Row]
     figures: dict[str, float]  # what follows from them, by its name and unit
     picture: str = ""  # SVG
+    tools: Mapping[str, str] = {}  # versions of the others
 
 
 class Contender(NamedTuple):

@@ -51,7 +51,7 @@ def main() -> None:
     today, revision = f"{datetime.now(UTC):%Y-%m-%d}", commit()
     out = given.out or RESULTS / f"stages-{today}-{revision.rstrip('+')}.json"
     found: dict[str, object] = json.loads(out.read_text()) if out.exists() else {}  # stages may be measured one by one
-    found |= {"date": today, "commit": revision, "machine": machine_facts(cache)}
+    found |= {"date": today, "commit": revision, "machine": machine_facts(cache), "seed": given.seed}
     with room(cache) as mirrors:
         for name in given.names or STAGES:
             say(f"{name}: the machine's load is {os.getloadavg()[0]:.1f}")
@@ -62,7 +62,9 @@ def main() -> None:
             for figure, value in result.figures.items():
                 print(f"  {figure}: {value:,.4g}")
             sys.stdout.flush()
-            found[name] = {"figures": result.figures, "results": numbers(result.rows)}
+            tools = {"fastmirror": revision, **result.tools}
+            figures, results = result.figures, numbers(result.rows)
+            found[name] = {"runs": given.runs, "tools": tools, "figures": figures, "results": results}
             out.write_text(json.dumps(found, indent=2) + "\n")
             if result.picture:
                 out.with_name(f"{out.stem}-{name}.svg").write_text(result.picture)

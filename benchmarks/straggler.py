@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import statistics
 from typing import TYPE_CHECKING
 
 from benchmarks.corpus import draw_alike, draw_projects
@@ -14,10 +16,11 @@ if TYPE_CHECKING:
     from benchmarks.report import Row
 
 FILES, FILE_BYTES, SMALL = 30_000, 2_000, 1_000
+CORES = len(os.sched_getaffinity(0))
 
 
 def measure_straggler(setting: Setting) -> Result:
-    """The wall time of both together against the sum of the two alone."""
+    """The wall time of both together against the sum of the two alone, and against the CPU that they take."""
     seed = setting.seed
     huge = draw_alike("nightly-builds", files=FILES, size=FILE_BYTES)
     rows = [
@@ -33,12 +36,18 @@ def measure_straggler(setting: Setting) -> Result:
         )
     ]
     alone, small, both = rows
-    busy = (both.cpu_s + both.runs[0].upstream_cpu_s) / (2 * both.wall_s)
+    ideal_s = sum(_busy_s(row) for row in (alone, small)) / CORES
     figures = {
         "times the sum of the two alone": both.wall_s / (alone.wall_s + small.wall_s),
-        "share of two cores that was used, upstream included": busy,
+        "times their CPU, upstream's included, on all cores": both.wall_s / ideal_s,
+        "share of the cores that was used, upstream included": _busy_s(both) / (CORES * both.wall_s),
     }
     return Result(rows, figures)
+
+
+def _busy_s(row: Row) -> float:
+    """CPU of a run, with what the upstream used on the same cores."""
+    return row.cpu_s + statistics.median(run.upstream_cpu_s for run in row.runs)
 
 
 def _mirror(setting: Setting, step: str, key: str, projects: list[Project]) -> Row:
