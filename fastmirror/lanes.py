@@ -140,11 +140,11 @@ class Lanes:
 
     def _dispatch(self, lane: Lane) -> None:
         """Begin what waits, as far as the budget and the upstream's state allow."""
-        waiting, budget = self._waiting[lane], self._budget[lane]
-        if not waiting or self._in_flight[lane] >= budget or not self._may_begin(lane):
+        waiting, budget, is_tested = self._waiting[lane], self._budget[lane], self._patience[lane].is_tested
+        if not waiting or (self._in_flight[lane] >= budget and not is_tested) or not self._may_begin(lane):
             return
-        if self._patience[lane].is_tested:
-            budget = 1
+        if is_tested:
+            budget = min(budget, 1)
         while waiting and self._in_flight[lane] < budget:
             errand = waiting.popleft()
             self._token += 1

@@ -192,13 +192,14 @@ class FileSink:
             self._on_room()
 
     def _spill(self, *, seal: bool, then: Callable[[], None]) -> None:
-        chunks = self._take_chunks()
+        # As one: each step of hashing gives up the interpreter, and has to wait for it while the loop is busy.
+        buffer = b"".join(self._take_chunks())
         self._busy += 1
         if not self.path:
             self._open_large()
 
         def work() -> None:
-            self._write(chunks)
+            self._write([buffer])
             if seal:
                 self._seal()
 

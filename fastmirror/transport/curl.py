@@ -111,6 +111,8 @@ class _Transfer:
 
     def _begin_body(self, sink: Sink) -> bool:
         """Show the response to the sink; False if the body is none that it takes."""
+        if self.response[0]:  # looked at before
+            return False
         status, headers = self.response = read_response(self.lines, briefly=not self.request.is_page)
         if 200 <= status < 300:
             self.begun = True
