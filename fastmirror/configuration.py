@@ -46,6 +46,8 @@ def load_settings(
             raise SettingsError(f"--set: expected KEY=VALUE: {text!r}")
         overrides[key.strip()] = value.strip()
     if directory is not None:
+        if not directory.strip():  # of a variable that is not set, perhaps: not the working directory
+            raise SettingsError(f"--directory: expected a path: {directory!r}")
         overrides["directory"] = os.path.abspath(os.path.expanduser(directory))
     if master is not None:
         overrides["master"] = master

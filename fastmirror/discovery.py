@@ -25,6 +25,7 @@ from fastmirror.upstream import (
     root_change,
     root_request,
     save_root,
+    settled_dialect,
 )
 from fastmirror.weight import index_weight
 
@@ -119,8 +120,7 @@ class Discovery:
 
     def dialect(self) -> Dialect | None:
         """How this upstream speaks, if that is settled."""
-        text = self._state.get("dialect") if self._state else None
-        return Dialect(text) if text else None
+        return settled_dialect(self._state, self._master)
 
     def fetch_root(self, *, trust_cache: bool) -> Root:
         """Ask for the root index. Raises UpstreamError if it cannot be had."""
@@ -325,7 +325,8 @@ class Discovery:
         state = self._state
         if state is None or not os.path.exists(self._cache):
             return {}
-        if any(state.get(key) != self.selection for key in ("root_selection", "selection")):
+        is_another = state.get("master") not in (None, self._master)
+        if is_another or any(state.get(key) != self.selection for key in ("root_selection", "selection")):
             return {}
         return {key: state.get(key) or "" for key in ("root_etag", "root_digest", "root_read")}
 
@@ -334,7 +335,7 @@ class Discovery:
             reply = self._control.get(request)
             if not reply.retryable or attempt == _TRIES - 1:
                 break
-            wait_s = max(_BACKOFF_S * 2**attempt, retry_after_s(reply))
+            wait_s = min(max(_BACKOFF_S * 2**attempt, retry_after_s(reply)), self._control.left_s)
             _LOG.info("%s: %s, trying again in %.0f s", request.url, failure_reason(reply), wait_s)
             time.sleep(wait_s)
         return reply

@@ -86,7 +86,6 @@ class _Run(Run):
         parts = open_parts(settings, hold)
         begun = time.time()
         self._options = options
-        self._control = ControlLane(settings)
         self._filters = Filters(settings.filters)
         if options.projects:  # asked for again, they are wanted again
             with parts.state.transaction():
@@ -96,10 +95,9 @@ class _Run(Run):
         self._chosen = wanted(self._filters, options.projects, parts.state, self._closure)
         self._run_id = begin_run(parts.state, begun)
         self._check_id = int(parts.state.get("force_check_run") or self._run_id)
-        terms = Terms(
-            settings, self._chosen, options.force_check, self._check_id,
-            None if options.max_time_s is None else time.monotonic() + options.max_time_s,
-        )  # fmt: skip
+        deadline = None if options.max_time_s is None else time.monotonic() + options.max_time_s
+        self._control = ControlLane(settings, deadline)
+        terms = Terms(settings, self._chosen, options.force_check, self._check_id, deadline)
         super().__init__(parts, terms, progress, Counts())
         self._execution.supervisor = supervisor
         self._removals = Removals(settings, self._state, self._storage, self._tree, self._counts, self._write_index)
@@ -235,7 +233,7 @@ class _Run(Run):
         facts: dict[str, str | None] = {}
         dialect = root.dialect if root is not None else discovery.dialect() or self._execution.dialect
         if dialect:
-            facts["dialect"] = dialect
+            facts |= {"dialect": dialect, "master": self._settings.upstream.master}
         all_asked = not self._counts.pending and not self._chosen.by_command
         if all_asked:
             facts["settings"] = discovery.shape

@@ -57,6 +57,7 @@ def open_parts(settings: Settings, hold: Hold, *, writes: bool = True) -> Parts:
     storage.guard(hold.check)
     if writes:
         storage.prepare()
+        storage.make_room(settings.storage.min_free)
         if isinstance(storage, FileTree):
             move_below_web(directory, storage.web)
         storage.open_desk()

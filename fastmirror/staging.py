@@ -166,3 +166,14 @@ class Staging:
         for entry in os.scandir(self._partials()):
             if abs(now - entry.stat(follow_symlinks=False).st_mtime) > _PARTIALS_KEPT_S:  # also of a clock ahead
                 os.unlink(entry.path)
+
+    def make_room(self, least: int) -> None:
+        """Drop partials, the oldest first, until so many bytes are free where they lie."""
+        oldest_first = sorted(
+            os.scandir(self._partials()), key=lambda entry: entry.stat(follow_symlinks=False).st_mtime
+        )
+        for entry in oldest_first:
+            facts = os.statvfs(self._partials())
+            if facts.f_bavail * facts.f_frsize >= least:
+                break
+            os.unlink(entry.path)

@@ -18,6 +18,7 @@ from fastmirror.markup import Markup, each, fill
 from fastmirror.masking import clean
 from fastmirror.progress import human_bytes, human_time
 from fastmirror.reports import as_json, is_complete, missing_text, status_facts
+from fastmirror.simple_entry import MAX_INTEGER
 from fastmirror.statusstyle import STYLE
 from fastmirror.trends import Trend, Trends, number
 from fastmirror.wording import date_and_time, plural
@@ -148,7 +149,7 @@ def page_json(status: MirrorStatus, changes: Trends, now: float) -> str:
             "growth_bytes_per_day": changes.growth,
             "runs": [_run_facts(run) for run in status.past[:_RUNS_SHOWN]],
             "trends": {
-                name: [{"at": date_and_time(at), "value": round(value)} for at, value in trend.points]
+                name: [{"at": date_and_time(at), "value": round(min(value, MAX_INTEGER))} for at, value in trend.points]
                 for name, trend in drawn.items()
             },
         }

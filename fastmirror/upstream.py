@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from fastmirror.settings import UpstreamSettings
+    from fastmirror.state import State
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,6 +52,13 @@ def dialect_of(reply: Reply, settled: Dialect | None) -> Dialect | None:
     """The dialect of a reply; None if it is not the one that was settled."""
     spoken = Dialect.JSON if is_json(reply) else Dialect.HTML
     return spoken if settled in (None, spoken) else None
+
+
+def settled_dialect(state: State | None, master: str) -> Dialect | None:
+    """How this upstream speaks, if an earlier run has found out; another one may speak otherwise."""
+    if state is None or state.get("master") not in (None, master) or not (text := state.get("dialect")):
+        return None
+    return Dialect(text)
 
 
 class RootIndex(NamedTuple):

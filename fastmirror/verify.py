@@ -22,7 +22,7 @@ from fastmirror.run import Run, open_parts
 from fastmirror.summary import FAILURES_TOLD, Counts, Failure, Verification
 from fastmirror.tree import state_path
 from fastmirror.unowned import Unowned, find_unowned
-from fastmirror.upstream import Dialect, with_netrc
+from fastmirror.upstream import settled_dialect, with_netrc
 from fastmirror.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -133,10 +133,8 @@ class _Verification(Run):
             self._notes.append("pages were not compared: the settings that shape them have changed (hint: mirror)")
         self._execution.open(len(projects))
         self._begin()
-        dialect = self._state.get("dialect")
-        context = self._context(
-            Dialect(dialect) if dialect else None, debug=self._options.debug, plan_only=self._options.dry_run
-        )
+        dialect = settled_dialect(self._state, self._settings.upstream.master)
+        context = self._context(dialect, debug=self._options.debug, plan_only=self._options.dry_run)
         self._execution.brief(context)
         self._execution.do(projects)
         if not self._options.dry_run:

@@ -16,8 +16,8 @@ import struct
 import sys
 
 _CALLS = {
-    "x86_64": {"write": 1, "pwrite64": 18, "link": 86, "linkat": 265, "renameat2": 316},
-    "aarch64": {"write": 64, "pwrite64": 68, "linkat": 37, "renameat2": 276},  # has no link
+    "x86_64": {"write": 1, "pwrite64": 18, "writev": 20, "link": 86, "linkat": 265, "renameat2": 316},
+    "aarch64": {"write": 64, "writev": 66, "pwrite64": 68, "linkat": 37, "renameat2": 276},  # has no link
 }
 _REFUSAL = re.compile(r"(\w+)(?::(\d+))?=(E\w+)")
 _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2  # of prctl

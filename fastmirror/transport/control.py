@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from fastmirror.transport import Reply, Request, Transport
 
 _TICK_S = 0.2
+# For one request: a root index that drips would hold the mirror's lock for weeks.
+_LONGEST_S, _SHORTEST_S = 3600.0, 60.0
 
 
 def open_transport(settings: Settings, connections: int) -> Transport:
@@ -30,17 +35,27 @@ def open_transport(settings: Settings, connections: int) -> Transport:
 class ControlLane:
     """Blocking GETs. Each has a connection of its own: one that was kept would be the forked workers' as well."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, deadline: float | None = None) -> None:
+        """After `deadline`, of the monotonic clock, nothing is waited for any longer than _SHORTEST_S."""
         self._settings = settings
+        self._deadline = math.inf if deadline is None else deadline
+
+    @property
+    def left_s(self) -> float:
+        """How long one request may take from now on."""
+        return min(_LONGEST_S, max(_SHORTEST_S, self._deadline - time.monotonic()))
 
     def get(self, request: Request) -> Reply:
         """Do one GET whole, of a request without a sink; never raises for what the network does."""
-        if self._settings.pool.transport == "requests":
+        upstream = self._settings.upstream
+        upstream = replace(upstream, longest_transfer_s=min(self.left_s, upstream.longest_transfer_s or math.inf))
+        settings = replace(self._settings, upstream=upstream)
+        if settings.pool.transport == "requests":
             from fastmirror.transport.session import Session
 
-            with closing(Session(self._settings.upstream)) as session:
+            with closing(Session(upstream)) as session:
                 return session.get(request)
-        with closing(open_transport(self._settings, 1)) as transport, _signals_in_between() as deliver:
+        with closing(open_transport(settings, 1)) as transport, _signals_in_between() as deliver:
             transport.start(request)
             while not (replies := transport.poll(_TICK_S)):
                 deliver()

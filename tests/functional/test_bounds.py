@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import ssl
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from fastmirror.names import NormalizedName
 from fastmirror.pages import Context
 from fastmirror.settings_file import parse_settings
 from fastmirror.transport.control import ControlLane
-from fastmirror.upstream import Dialect
+from fastmirror.upstream import Dialect, root_request
 from fastmirror.worker import run_inline
 from tests.fakes import faults
 from tests.fakes.index import FakeIndex
@@ -148,6 +149,26 @@ def test_a_root_index_is_asked_for_again_when_upstream_says(
     assert (root.reply.status, waits) == (200, [7.0, 300.0, 4.0])
     told = [record.getMessage().partition(": ")[2] for record in caplog.records]
     assert told[:2] == [f"HTTP status 503, trying again in {seconds} s" for seconds in (7, 300)]
+
+
+@pytest.mark.parametrize("transport", ["curl", "requests"])
+def test_a_root_index_that_drips_is_not_waited_for_beyond_the_time_of_the_run(
+    transport: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, index: FakeIndex
+) -> None:
+    monkeypatch.setattr("fastmirror.transport.control._SHORTEST_S", 0.5)
+    index.add_file("six", WHEEL)
+    index.fault("/simple/", faults.drip(1, 0.2))
+    overrides = {"directory": str(tmp_path), "master": index.url, "allow-non-https": "true", "transport": transport}
+    settings = parse_settings(None, overrides=overrides)
+    reply = ControlLane(settings, time.monotonic()).get(root_request(index.url, None, "", 1 << 20))
+    assert (reply.error != "", reply.retryable) == (True, True)
+
+
+def test_one_request_of_the_control_lane_may_take_an_hour_and_a_minute_where_the_run_s_time_is_over() -> None:
+    settings = parse_settings(None, overrides={"directory": "/srv/pypi"})
+    assert ControlLane(settings).left_s == 3600
+    assert ControlLane(settings, time.monotonic() - 10).left_s == 60
+    assert 590 < ControlLane(settings, time.monotonic() + 600).left_s <= 600
 
 
 # Hosts ----------------------------------------------------------------------------------------------------

@@ -246,6 +246,13 @@ def test_with_a_directory_no_configuration_is_needed(tmp_path: Path) -> None:
     assert not any(map(os.path.exists, CONFIGURATION_FILES))
 
 
+@pytest.mark.parametrize("given", ["", " "])
+def test_a_directory_that_is_empty_as_of_a_variable_that_is_not_set_is_refused(given: str) -> None:
+    done = fastmirror("config", "--directory", given)
+    assert done.returncode == 2
+    assert done.stderr == f"fastmirror: error: --directory: expected a path: {given!r}\n"
+
+
 # With a mirror
 
 

@@ -118,7 +118,7 @@ def refusing(mirror: Mirror, *refusals: str) -> None:
 @pytest.mark.case(48)
 @pytest.mark.parametrize(
     ("refused", "said"),
-    [("write:100000=EDQUOT", "Disk quota exceeded"), ("pwrite64:1000=EDQUOT", "hint: is a quota used up?")],
+    [("writev=EDQUOT", "Disk quota exceeded"), ("pwrite64:1000=EDQUOT", "hint: is a quota used up?")],
     ids=["file", "state"],
 )
 def test_a_quota_that_is_used_up_ends_the_run_with_6_and_the_next_does_the_rest(

@@ -139,6 +139,21 @@ def test_one_changed_page_of_an_html_index_is_published(mirror: Mirror, index: F
     assert problems(mirror, index) == []
 
 
+def test_another_upstream_may_speak_another_dialect(mirror: Mirror, index: FakeIndex, other_host: FakeIndex) -> None:
+    other_host.dialect = "html"
+    for upstream in (index, other_host):
+        upstream.add_file("six", WHEEL, metadata=METADATA)
+    other_host.add_file("idna", "idna-1.0.tar.gz")
+    succeed(mirror.run())
+    mirror.master = other_host.url
+    succeed(mirror.run())
+    assert problems(mirror, other_host) == []
+    index.add_file("certifi", "certifi-1.0.tar.gz")
+    mirror.master = index.url
+    mirror.run(set={"max-removals": "5"})
+    assert filenames(mirror, "certifi") == ["certifi-1.0.tar.gz"]
+
+
 def test_metadata_that_an_html_page_leaves_out_is_completed_by_the_legacy_json(
     mirror: Mirror, index: FakeIndex
 ) -> None:

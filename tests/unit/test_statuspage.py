@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastmirror.inquiry import Large
@@ -219,6 +219,7 @@ MOMENTS = st.floats(min_value=0, max_value=4e9)
         max_size=4,
     )
 )
+@example([{"bytes": 1, "seconds": 1e-320, "started": 0.0, "finished": 1.0, "exit_status": 0}])
 def test_no_history_whatever_its_figures_keeps_the_page_from_being_written(past):
     page_of(past=tuple(past))
     facts_of(past=tuple(past))

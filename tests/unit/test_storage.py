@@ -316,6 +316,16 @@ def test_a_partial_is_found_again_with_what_it_holds(storage):
     os.close(descriptor)
 
 
+def test_partials_go_where_there_is_no_room_for_them_and_stay_where_there_is(storage):
+    other = "b" * 64
+    for digest in (SHA, other):
+        fill(storage, b"beginning", digest)
+    storage.make_room(0)
+    assert [os.path.exists(storage.partial(digest)) for digest in (SHA, other)] == [True, True]
+    storage.make_room(1 << 60)
+    assert [os.path.exists(storage.partial(digest)) for digest in (SHA, other)] == [False, False]
+
+
 def test_an_empty_partial_counts_as_none(storage):
     fill(storage, b"")
     assert storage.open_partial(SHA) == (-1, 0)
