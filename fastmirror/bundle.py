@@ -6,7 +6,8 @@
     manifest.sig      a signature of the manifest, where one was asked for
     objects/ab/ab12…  each content once, named by its sha256: no name of a file meets the carrier's file system
 
-The manifest takes its name when everything else is there, so that a bundle without one is unfinished.
+The manifest takes its name when everything else is there, so that a bundle without one is unfinished; until then
+it is ``manifest.new``.
 """
 
 from __future__ import annotations
@@ -83,11 +84,12 @@ def object_path(directory: str, sha256: str) -> str:
 
 
 class ManifestWriter:
-    """Writes a bundle's manifest; it gets its name at the end of the block, unless that raised."""
+    """Writes a bundle's manifest; at the end of the block it is whole, unless that raised, but has no name yet."""
 
     def __init__(self, directory: str, header: Header) -> None:
-        self._path = os.path.join(directory, MANIFEST)
-        self._stream = open(f"{self._path}.new", "wb")  # noqa: SIM115 - closed at the end of the block
+        self._directory = directory
+        self.path = os.path.join(directory, f"{MANIFEST}.new")
+        self._stream = open(self.path, "wb")  # noqa: SIM115 - closed at the end of the block
         self._digest = hashlib.sha256()
         self._entries = 0
         self._put({"format": _FORMAT} | header._asdict())
@@ -107,7 +109,11 @@ class ManifestWriter:
             stream.write(orjson.dumps({"entries": self._entries, "sha256": self._digest.hexdigest()}) + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(f"{self._path}.new", self._path)
+
+    def publish(self) -> None:
+        """Give the manifest its name: from now on this is a bundle."""
+        os.replace(self.path, os.path.join(self._directory, MANIFEST))
+        os.sync()
 
     def _put(self, document: Mapping[str, object]) -> None:
         line = orjson.dumps(document) + b"\n"
@@ -147,6 +153,11 @@ def copy_hashed(source: BinaryIO, target: BinaryIO) -> tuple[str, int]:
         target.write(chunk)
         size += len(chunk)
     return digest.hexdigest(), size
+
+
+def signature_path(directory: str) -> str:
+    """Where a bundle keeps the signature of its manifest."""
+    return os.path.join(directory, f"{MANIFEST}.sig")
 
 
 def manifest_of(directory: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -21,6 +22,7 @@ from fastmirror.bundle import (
     kind_of,
     object_path,
     read_header,
+    signature_path,
 )
 from fastmirror.changes import begin_journal, changed_since, next_export
 from fastmirror.descriptors import hash_descriptor
@@ -79,6 +81,8 @@ def export_mirror(
     Cut off, it can be done again with the same directory: what is there already is not copied again. Raises
     MirrorError if what is at rest is not what the state says, or was left by a run that was cut off.
     """
+    if sign_key is not None:
+        signing.require_key(sign_key)
     if os.path.exists(os.path.join(directory, MANIFEST)):
         raise SettingsError(f"there is a bundle already: {directory!r}")
     with hold_mirror(settings.storage) as hold:
@@ -95,7 +99,11 @@ def export_mirror(
 
 
 class _Export:
-    """One export under way."""
+    """One export under way.
+
+    The number is used up before the manifest has its name: cut off between the two, no bundle has this number, and
+    the next one carries what it was to carry.
+    """
 
     def __init__(self, parts: Parts, directory: str, since: int | None) -> None:
         self._state, self._storage, self._tree = parts.state, parts.storage, parts.tree
@@ -122,14 +130,22 @@ class _Export:
             for entry in sorted(gone, key=lambda entry: -kind_of(entry.path)):
                 manifest.add(entry)
             os.sync()
-        if sign_key is not None:
-            signing.sign(os.path.join(self._directory, MANIFEST), sign_key)
+        self._sign(manifest.path, sign_key)
         with self._state.transaction():
             begin_journal(self._state, number + 1)
+        manifest.publish()
         _LOG.info(
             "bundle %d, since %d: %d paths, %d gone: %s", number, self._since, written, len(gone), self._directory
         )
         return Exported(number, self._since, written, len(gone), self._bytes)
+
+    def _sign(self, manifest: str, sign_key: str | None) -> None:
+        """Put the manifest's signature beside it; what another try has left there is of another manifest."""
+        signature = signature_path(self._directory)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(signature)
+        if sign_key is not None:
+            signing.sign(manifest, sign_key, signature)
 
     def _mirror_id(self) -> str:
         """What tells bundles of this mirror from another's."""

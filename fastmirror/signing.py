@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import BinaryIO
 
@@ -17,8 +18,14 @@ class NotSigned(MirrorError):
     exit_status = 5
 
 
-def sign(path: str, key: str) -> None:
-    """Write ``<path>.sig``. ``key``: a private key's file, or a public one's whose key an agent holds.
+def require_key(key: str) -> None:
+    """Raise SettingsError if a key, or the public one beside it, is no file that can be read."""
+    if not any(os.path.isfile(path) and os.access(path, os.R_OK) for path in (key, f"{key}.pub")):
+        raise SettingsError(f"--sign-key: is no file that can be read: {key!r}")
+
+
+def sign(path: str, key: str, signature_path: str) -> None:
+    """Sign a file. ``key``: a private key's file, or a public one's whose key an agent holds.
 
     Raises SettingsError if the key cannot be used.
     """
@@ -26,8 +33,10 @@ def sign(path: str, key: str) -> None:
         signature, complaint = _ssh_keygen(["sign", "-f", key], stream)
     if not signature:
         raise SettingsError(f"--sign-key: cannot be signed with: {complaint}: {key!r}")
-    with open(f"{path}.sig", "wb") as target:
+    with open(signature_path, "wb") as target:
         target.write(signature)
+        target.flush()
+        os.fsync(target.fileno())
 
 
 def require_signature(path: str, allowed_signers: str) -> str:

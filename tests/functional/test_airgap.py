@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fastmirror.bundle import read_header
 from fastmirror.display import open_progress
 from fastmirror.errors import UpstreamError
 from fastmirror.importing import import_bundle
 from fastmirror.settings_file import parse_settings
 from tests.conftest import Mirror, Result
+from tests.crashes.probed import JOURNAL
 from tests.processes import until
 from tests.published import at_rest, page_file, problems, root, spoil, stamps, succeed
 
@@ -248,6 +250,57 @@ def test_an_import_killed_among_its_files_shows_whole_pages_and_can_be_done_agai
     assert contents(far) == contents(near)
 
 
+def test_no_two_bundles_have_one_number_wherever_an_export_is_killed(
+    near: Mirror, index: FakeIndex, far: Mirror, tmp_path: Path
+):
+    apply(far, export(near, "1"))
+    index.add_file("six", "six-2.0.tar.gz")
+    near.run()
+    steps = killed_export(near, tmp_path / "whole", {})
+    for when, what in (("before", "commit"), ("after", "commit"), ("before", "own"), ("after", "own")):
+        point = {"when": when, "what": what, "number": steps.count(what), "way": "group"}
+        assert "struck" in killed_export(near, tmp_path / f"{when}-{what}", point)
+    index.add_file("six", "six-3.0.tar.gz")
+    near.run()
+    last = export(near, "last", "--since", "1")
+    found = [read_header(str(path.parent)).number for path in near.home.rglob("manifest")]
+    assert sorted(found) == sorted(set(found))
+    assert read_header(str(last)).number == max(found)
+    succeed(apply(far, last))
+    assert contents(far) == contents(near)
+
+
+def killed_export(near: Mirror, journal: Path, point: dict[str, object]) -> list[str]:
+    """What changed since bundle 1, exported into the mirror's directory, where steps are seen; those that it took."""
+    journal.mkdir()
+    (journal / "point").write_text(json.dumps(point))
+    (journal / "directory").write_text(str(near.directory))
+    near.environment[JOURNAL], near.module = str(journal), "tests.crashes.probed"
+    near.run(str(near.directory / journal.name), "--since", "1", command="export")
+    near.module = "fastmirror"
+    return [json.loads(line)["what"] for line in (journal / "journal").read_text().splitlines()]
+
+
+def test_an_export_that_cannot_be_signed_leaves_no_bundle_and_uses_up_no_number(
+    near: Mirror, far: Mirror, tmp_path: Path
+):
+    key = tmp_path / "key"
+    key.write_text("not a key\n")
+    key.chmod(0o600)
+    result = near.run(str(near.home / "bundle"), "--sign-key", str(key), command="export")
+    assert (result.status, str(key) in result.stderr) == (2, True)
+    assert not (near.home / "bundle/manifest").exists()
+    bundle = export(near)
+    assert read_header(str(bundle)).number == 1
+    succeed(apply(far, bundle))
+
+
+def test_an_unsigned_bundle_keeps_no_signature_of_another_try(near: Mirror):
+    (near.home / "bundle").mkdir()
+    (near.home / "bundle/manifest.sig").write_text("of another manifest")
+    assert not (export(near) / "manifest.sig").exists()
+
+
 def test_damage_at_rest_is_not_exported(near: Mirror):
     spoil(at_rest(near, "six-1.0-py3-none-any.whl"))
     result = near.run(str(near.home / "bundle"), command="export")
@@ -328,3 +381,4 @@ def test_only_what_an_allowed_signer_has_signed_is_imported(
 def test_a_key_that_cannot_sign_is_named(near: Mirror):
     result = near.run(str(near.home / "1"), "--sign-key", "/nonexistent/key", command="export")
     assert (result.status, "/nonexistent/key" in result.stderr) == (2, True)
+    assert not (near.home / "1").exists()

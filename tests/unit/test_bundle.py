@@ -32,6 +32,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with ManifestWriter(str(directory), HEADER) as manifest:
         for entry in ENTRIES:
             manifest.add(entry)
+    manifest.publish()
     return directory
 
 
