@@ -57,8 +57,8 @@ def export(
 @app.command(
     "import",
     epilog="Exit status: 0 it is applied; 1 a default configuration was just written; 2 settings, or a tree of another"
-    " layout; 3 another run holds the mirror; 5 the bundle is not whole, not signed, or not the next one, and nothing"
-    " is changed; 6 storage failed; 70 a bug.",
+    " layout; 3 another run holds the mirror; 5 the bundle is not whole, not signed, older than what is here, or not"
+    " the next one, and nothing is changed; 6 storage failed; 70 a bug.",
 )
 @answering
 def import_(

@@ -91,8 +91,8 @@ def import_bundle(
     with hold_mirror(settings.storage) as hold:
         parts = open_parts(settings, hold)
         try:
-            _require_next(parts, header)
-            done = _Import(parts, header, entries, directory, progress).apply()
+            last = _require_next(parts, header)
+            done = _Import(parts, header, entries, directory, progress).apply(last)
             ended(parts.storage)
             return done._replace(signer=signer)
         finally:
@@ -101,8 +101,11 @@ def import_bundle(
             parts.state.close()
 
 
-def _require_next(parts: Parts, header: Header) -> None:
-    """Raise unless the bundle can follow what is here: a tree of its shape, as its mirror had it before."""
+def _require_next(parts: Parts, header: Header) -> int:
+    """Raise unless the bundle can follow what is here: a tree of its shape, as its mirror had it before.
+
+    Returns the number of what is here; the same one may be applied again.
+    """
     state, chosen = parts.state, parts.settings.storage.layout
     is_new = state.get("layout") is None and parts.storage.is_empty()
     tree = Tree(Layout(header.layout), header.hash_index)
@@ -115,6 +118,9 @@ def _require_next(parts: Parts, header: Header) -> None:
         raise UpstreamError("bundle: is of another mirror than what is here")
     if header.since > last:
         raise UpstreamError(f"bundle: number {header.number} follows number {header.since}, and here is number {last}")
+    if header.number < last:
+        raise UpstreamError(f"bundle: number {header.number} is older than number {last}, which is here")
+    return last
 
 
 def _shape(tree: Tree) -> str:
@@ -136,8 +142,8 @@ class _Import:
         self._names = sorted({NormalizedName(name) for name in (owner(path, self._tree) for path in pages) if name})
         self._bytes = sum(entry.size for entry in self._kept)
 
-    def apply(self) -> Imported:
-        """All of it: checked, placed, removed, recorded."""
+    def apply(self, last: int) -> Imported:
+        """All of it: checked, placed, removed, recorded; `last` is the number of what is here until it is."""
         started, header = time.time(), self._header
         free = self._storage.free_bytes() - self._settings.storage.min_free
         if self._bytes > free:
@@ -147,7 +153,7 @@ class _Import:
         self._progress.begin("putting all into place")
         with self._state.transaction():
             shape = {"layout": str(self._tree.layout), "hash_index": "1" if self._tree.hash_index else None}
-            self._state.put({"clean": "0", "imported_from": header.mirror} | shape)
+            self._state.put({"clean": "0", "imported_from": header.mirror, "imported": str(last)} | shape)
         self._place(staged[Kind.FILE])
         self._require_whole({path.entry.path: path for path in staged[Kind.PAGE]})
         left = self._left_behind()

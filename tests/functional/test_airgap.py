@@ -21,7 +21,7 @@ from fastmirror.settings_file import parse_settings
 from tests.conftest import Mirror, Result
 from tests.crashes.probed import JOURNAL
 from tests.processes import until
-from tests.published import at_rest, page_file, problems, root, spoil, stamps, succeed
+from tests.published import at_rest, page_file, problems, root, spoil, stamps, stored, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,6 +155,23 @@ def test_a_bundle_that_is_not_the_next_one_is_refused_and_says_which_is_missing(
     assert stamps(far.web) == before
 
 
+def test_an_older_bundle_is_refused_and_says_which_is_here(near: Mirror, index: FakeIndex, far: Mirror):
+    everything = export(near, "1")
+    for number in ("2", "3"):
+        index.add_file("six", f"six-{number}.0.tar.gz")
+        near.run()
+        export(near, number, "--since", str(int(number) - 1))
+    for bundle in (everything, near.home / "2", near.home / "3"):
+        succeed(apply(far, bundle))
+    before = stamps(far.web)
+    for bundle in (everything, near.home / "2"):
+        result = apply(far, bundle)
+        assert (result.status, f"number {bundle.name} is older than number 3" in result.stderr) == (5, True)
+        assert stamps(far.web) == before
+    succeed(apply(far, near.home / "3"))
+    assert contents(far) == contents(near)
+
+
 def test_a_bundle_of_everything_takes_the_place_of_what_is_there(near: Mirror, index: FakeIndex, far: Mirror):
     apply(far, export(near, "1"))
     change(index)
@@ -229,6 +246,15 @@ def test_what_a_killed_export_was_to_carry_is_carried_by_the_next(near: Mirror, 
     assert contents(far) == contents(near)
 
 
+def kill_among_files(far: Mirror, bundle: Path) -> None:
+    """Import a bundle, and kill that when a file has its place."""
+    before = len(stored(far))
+    process = far.start(str(bundle), command="import")
+    until(lambda: len(stored(far)) > before, "a file has its place")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def test_an_import_killed_among_its_files_shows_whole_pages_and_can_be_done_again(
     near: Mirror, index: FakeIndex, far: Mirror
 ):
@@ -237,14 +263,7 @@ def test_an_import_killed_among_its_files_shows_whole_pages_and_can_be_done_agai
     index.remove_project("attrs")
     near.run()
     bundle = export(near, "2", "--since", "1")
-    before = {at.name for at in (far.web / "packages").rglob("*") if at.is_file()}
-    process = far.start(str(bundle), command="import")
-    until(
-        lambda: len([at for at in (far.web / "packages").rglob("*") if at.is_file()]) > len(before),
-        "a file has its place",
-    )
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_among_files(far, bundle)
     assert problems(far, None, settled=False, leftovers=True) == []
     succeed(apply(far, bundle))
     assert contents(far) == contents(near)
@@ -299,6 +318,17 @@ def test_an_unsigned_bundle_keeps_no_signature_of_another_try(near: Mirror):
     (near.home / "bundle").mkdir()
     (near.home / "bundle/manifest.sig").write_text("of another manifest")
     assert not (export(near) / "manifest.sig").exists()
+
+
+def test_an_import_killed_on_a_copy_of_the_whole_mirror_can_be_done_again(near: Mirror, index: FakeIndex, far: Mirror):
+    export(near, "1")
+    shutil.copytree(near.directory, far.directory, symlinks=True)
+    index.fill(40, files=2)
+    near.run()
+    bundle = export(near, "2", "--since", "1")
+    kill_among_files(far, bundle)
+    succeed(apply(far, bundle))
+    assert contents(far) == contents(near)
 
 
 def test_damage_at_rest_is_not_exported(near: Mirror):
