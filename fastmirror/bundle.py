@@ -12,9 +12,11 @@ it is ``manifest.new``.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import stat
 from enum import IntEnum
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
 
@@ -30,6 +32,7 @@ MANIFEST = "manifest"
 _FORMAT = "fastmirror bundle 1"
 _LONGEST_LINE = 1 << 16
 _CHUNK = 1 << 20
+_NO_FILE = frozenset({errno.ELOOP, errno.ENXIO})  # what open(2) says of a link, and of a socket
 _COMPONENT = re.compile(r"(?!\.{1,2}\Z)[^\x00-\x1f\x7f/]{1,255}")
 _LINK = re.compile(r"versions/(?!\.{1,2}\Z)[^\x00-\x1f\x7f/]{1,255}")
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -123,13 +126,13 @@ class ManifestWriter:
 
 def read_header(directory: str) -> Header:
     """Which bundle a directory holds. Raises UpstreamError if it holds none."""
-    with _open_manifest(directory) as stream:
+    with open_manifest(directory) as stream:
         return _header(_document(stream.readline(_LONGEST_LINE)))
 
 
 def read_manifest(directory: str) -> tuple[Header, list[Entry]]:
     """A bundle's header and paths, with nothing believed that is not whole and contained. Raises UpstreamError."""
-    with _open_manifest(directory) as stream:
+    with open_manifest(directory) as stream:
         line = stream.readline(_LONGEST_LINE)
         header = _header(_document(line))
         digest = hashlib.sha256(line)
@@ -145,10 +148,24 @@ def read_manifest(directory: str) -> tuple[Header, list[Entry]]:
     raise UpstreamError(f"bundle: its manifest is cut off or altered: {os.path.join(directory, MANIFEST)!r}")
 
 
-def copy_hashed(source: BinaryIO, target: BinaryIO) -> tuple[str, int]:
-    """Copy what is left of a stream; sha256 and bytes of what was copied."""
+def open_plain(path: str) -> BinaryIO:
+    """A file of a bundle, open for reading. Raises UpstreamError if it is a link, or anything else that is no file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return open(descriptor, "rb")
+        os.close(descriptor)
+    raise UpstreamError(f"bundle: is no plain file: {path!r}")
+
+
+def copy_hashed(source: BinaryIO, target: BinaryIO, most: int) -> tuple[str, int]:
+    """Copy what is left of a stream, or so many bytes of it; sha256 and bytes of what was copied."""
     digest, size = hashlib.sha256(), 0
-    while chunk := source.read(_CHUNK):
+    while chunk := source.read(min(_CHUNK, most - size)):
         digest.update(chunk)
         target.write(chunk)
         size += len(chunk)
@@ -160,16 +177,12 @@ def signature_path(directory: str) -> str:
     return os.path.join(directory, f"{MANIFEST}.sig")
 
 
-def manifest_of(directory: str) -> str:
-    """Where a bundle's manifest is. Raises UpstreamError if there is none."""
-    path = os.path.join(directory, MANIFEST)
-    if not os.path.exists(path):
-        raise UpstreamError(f"bundle: there is none, or it is not finished (no manifest): {directory!r}")
-    return path
-
-
-def _open_manifest(directory: str) -> BinaryIO:
-    return open(manifest_of(directory), "rb")
+def open_manifest(directory: str) -> BinaryIO:
+    """A bundle's manifest, open for reading. Raises UpstreamError if there is none."""
+    try:
+        return open_plain(os.path.join(directory, MANIFEST))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UpstreamError(f"bundle: there is none, or it is not finished (no manifest): {directory!r}") from None
 
 
 def _documents(stream: BinaryIO) -> Iterator[tuple[dict[str, object], bytes]]:

@@ -201,7 +201,7 @@ class _Export:
                 os.makedirs(os.path.dirname(final), exist_ok=True)
                 stream.seek(0)
                 with open(f"{final}.new", "wb") as target:
-                    if copy_hashed(stream, target) != (sha256, size):
+                    if copy_hashed(stream, target, size) != (sha256, size):
                         raise MirrorError(f"changed while it was read: {item.path}")
                 os.replace(f"{final}.new", final)
             mtime_ns = os.fstat(stream.fileno()).st_mtime_ns if kind_of(item.path) is Kind.FILE else 0

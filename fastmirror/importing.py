@@ -20,9 +20,11 @@ from fastmirror.bundle import (
     Kind,
     copy_hashed,
     kind_of,
-    manifest_of,
     object_path,
+    open_manifest,
+    open_plain,
     read_manifest,
+    signature_path,
 )
 from fastmirror.changes import note_removed, note_written
 from fastmirror.errors import PageError, SettingsError, StorageError, UpstreamError
@@ -86,7 +88,8 @@ def import_bundle(
     """
     signer = ""
     if allowed_signers is not None:
-        signer = signing.require_signature(manifest_of(directory), allowed_signers)
+        with open_manifest(directory) as manifest:
+            signer = signing.require_signature(manifest, signature_path(directory), allowed_signers)
     header, entries = read_manifest(directory)
     with hold_mirror(settings.storage) as hold:
         parts = open_parts(settings, hold)
@@ -141,6 +144,7 @@ class _Import:
         pages = (entry.path for entry in entries if kind_of(entry.path) is Kind.PAGE)
         self._names = sorted({NormalizedName(name) for name in (owner(path, self._tree) for path in pages) if name})
         self._bytes = sum(entry.size for entry in self._kept)
+        self._staged: dict[Kind, list[_Staged]] = {kind: [] for kind in Kind}
 
     def apply(self, last: int) -> Imported:
         """All of it: checked, placed, removed, recorded; `last` is the number of what is here until it is."""
@@ -149,7 +153,12 @@ class _Import:
         if self._bytes > free:
             raise StorageError(f"the bundle needs {self._bytes} bytes, and {max(free, 0)} may be used (min-free)")
         self._progress.plan(len(self._kept), "paths")
-        staged = self._stage()
+        try:
+            self._stage()
+        except BaseException:
+            self._discard()
+            raise
+        staged = self._staged
         self._progress.begin("putting all into place")
         with self._state.transaction():
             shape = {"layout": str(self._tree.layout), "hash_index": "1" if self._tree.hash_index else None}
@@ -175,23 +184,26 @@ class _Import:
         _LOG.info("bundle %d, since %d, is applied: %s", header.number, header.since, self._directory)
         return imported
 
-    def _stage(self) -> dict[Kind, list[_Staged]]:
+    def _discard(self) -> None:
+        """Leave nothing in staging."""
+        for staged in self._staged.values():
+            for _, path in staged:
+                self._storage.discard(path)
+
+    def _stage(self) -> None:
         """Copy every content into staging, checked by its digest. Raises UpstreamError at the first that is not so."""
-        staged: dict[Kind, list[_Staged]] = {kind: [] for kind in Kind}
         before: _Staged | None = None
         for entry in self._kept:
             kind = kind_of(entry.path)
-            path = self._fresh(entry.path)
+            is_second_name = kind is not Kind.FILE and entry.sha256 and before and before.entry.sha256 == entry.sha256
+            path = self._storage.link_staged(before.staged) if before and is_second_name else self._fresh(entry.path)
+            before = _Staged(entry, path)
+            self._staged[kind].append(before)
             if entry.link:
                 Path(path).symlink_to(entry.link)
-            elif before is not None and kind is not Kind.FILE and before.entry.sha256 == entry.sha256:
-                path = self._storage.link_staged(before.staged)  # one page with two names
-            else:
+            elif not is_second_name:
                 self._copy(entry, path)
             self._progress.advance(1, 0, entry.size, 0)
-            before = _Staged(entry, path)
-            staged[kind].append(before)
-        return staged
 
     def _fresh(self, path: str) -> str:
         """Where in staging what belongs under this path is to wait: on its file system."""
@@ -202,11 +214,15 @@ class _Import:
     def _copy(self, entry: Entry, path: str) -> None:
         where = object_path(self._directory, entry.sha256)
         try:
-            with open(where, "rb") as source, open(path, "wb") as target:
-                found = copy_hashed(source, target)
-        except FileNotFoundError:
+            source = open_plain(where)
+        except (FileNotFoundError, NotADirectoryError):
             raise UpstreamError(f"bundle: a file is missing: {where} (for {entry.path})") from None
-        if found != (entry.sha256, entry.size):
+        with source:
+            is_whole = os.fstat(source.fileno()).st_size == entry.size
+            if is_whole:
+                with open(path, "wb") as target:
+                    is_whole = copy_hashed(source, target, entry.size) == (entry.sha256, entry.size)
+        if not is_whole:
             raise UpstreamError(f"bundle: a file is cut off or altered: {where} (for {entry.path})")
         if entry.mtime_ns:
             os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))

@@ -39,14 +39,15 @@ def sign(path: str, key: str, signature_path: str) -> None:
         os.fsync(target.fileno())
 
 
-def require_signature(path: str, allowed_signers: str) -> str:
+def require_signature(signed: BinaryIO, signature_path: str, allowed_signers: str) -> str:
     """Who of the allowed signers (ssh-keygen(1), ALLOWED SIGNERS) has signed a file. Raises NotSigned."""
-    by = ["-f", allowed_signers, "-s", f"{path}.sig"]
-    with open(path, "rb") as stream:
-        found, complaint = _ssh_keygen(["find-principals", *by], stream)
+    by = ["-f", allowed_signers, "-s", signature_path]
+    complaint = ""
+    if os.path.isfile(signature_path):
+        found, complaint = _ssh_keygen(["find-principals", *by], signed)
         for signer in found.decode("utf-8", "replace").splitlines():
-            stream.seek(0)
-            _, complaint = _ssh_keygen(["verify", *by, "-I", signer], stream)
+            signed.seek(0)
+            _, complaint = _ssh_keygen(["verify", *by, "-I", signer], signed)
             if not complaint:
                 return signer
     raise NotSigned(f"bundle: not signed by any of {allowed_signers!r}: {complaint or 'no signature'}")

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -204,6 +205,45 @@ def test_a_bundle_with_one_bad_file_is_refused_with_its_name_and_nothing_changes
         path.write_bytes(kept)
     succeed(apply(far, bundle))
     assert contents(far) == contents(near)
+
+
+@pytest.mark.parametrize("harm", ["longer", "pipe", "link", "directory", "socket"])
+def test_what_is_not_the_file_that_the_manifest_says_is_not_read(near: Mirror, far: Mirror, harm: str):
+    bundle = export(near)
+    path = next(path for path in bundle.glob("objects/*/*") if path.read_bytes() == METADATA)
+    path.unlink()
+    if harm == "longer":
+        path.touch()
+        os.truncate(path, 1 << 30)
+        far.through = ["prlimit", f"--fsize={1 << 24}"]
+    elif harm == "pipe":
+        os.mkfifo(path)
+    elif harm == "link":
+        path.with_name("elsewhere").write_bytes(METADATA)
+        path.symlink_to("elsewhere")
+    elif harm == "directory":
+        path.mkdir()
+    else:
+        os.mknod(path, stat.S_IFSOCK | 0o600)
+    result = apply(far, bundle)
+    assert (result.status, path.name in result.stderr) == (5, True)
+    assert staged(far) == []
+
+
+def staged(mirror: Mirror) -> list[Path]:
+    """What waits in staging."""
+    return [path for path in (mirror.directory / ".fastmirror/staging").rglob("*") if not path.is_dir()]
+
+
+@pytest.mark.parametrize("name", ["manifest", "manifest.sig"])
+def test_a_pipe_in_the_place_of_the_manifest_or_its_signature_is_not_waited_for(
+    near: Mirror, far: Mirror, keys: Callable[[str], tuple[Path, Path]], name: str
+):
+    key, allowed = keys("ours")
+    bundle = export(near, "1", "--sign-key", str(key))
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+    assert far.run(str(bundle), "--allowed-signers", str(allowed), command="import", timeout_s=20).status == 5
 
 
 def test_a_page_without_one_of_its_files_is_not_published(near: Mirror, far: Mirror):
