@@ -35,7 +35,7 @@ from fastmirror.state import State
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fastmirror.model import Page
+    from fastmirror.model import File, Page
     from fastmirror.storage import Storage
     from fastmirror.supervisor import Supervisor
 
@@ -158,7 +158,8 @@ def read_row(storage: Storage, tree: Tree, name: NormalizedName, noted: int | No
     if json_body is None and html_body is None:
         return None
     page = parse_published(name, json_body, html_body)
-    return _row_of(page, list(stored_files(storage, page)), json_body, html_body, noted)
+    files = [stored for file in page.files if (stored := stored_file(storage, file)) is not None]
+    return _row_of(page, files, json_body, html_body, noted)
 
 
 def parse_published(name: NormalizedName, json_body: bytes | None, html_body: bytes | None) -> Page:
@@ -189,15 +190,19 @@ def _row_of(
     )
 
 
-def stored_files(storage: Storage, page: Page) -> Iterator[StoredFile]:
-    """The files of a published page that are there, with the size that it states."""
-    for file in page.files:
-        path = unquote(urlsplit(file.url).path).lstrip("/")
-        if not path.startswith("packages/") or ".." in path.split("/") or file.algorithm != "sha256":
-            continue
-        facts = storage.facts(path)
-        if facts is None or file.size not in (None, facts.size):
-            continue
-        beside = metadata_path(path)
-        has_metadata = bool(file.metadata) and beside is not None and storage.size(beside) is not None
-        yield StoredFile(path, facts.size, file.digest, facts.mtime_ns / 1e9, file.metadata if has_metadata else None)
+def path_below_web(file: File) -> str:
+    """Where a published page says that this file of it lies."""
+    return unquote(urlsplit(file.url).path).lstrip("/")
+
+
+def stored_file(storage: Storage, file: File) -> StoredFile | None:
+    """A file of a published page, if it is there with the size that the page states."""
+    path = path_below_web(file)
+    if not path.startswith("packages/") or ".." in path.split("/") or file.algorithm != "sha256":
+        return None
+    facts = storage.facts(path)
+    if facts is None or file.size not in (None, facts.size):
+        return None
+    beside = metadata_path(path)
+    has_metadata = bool(file.metadata) and beside is not None and storage.size(beside) is not None
+    return StoredFile(path, facts.size, file.digest, facts.mtime_ns / 1e9, file.metadata if has_metadata else None)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import xxhash
 
 from fastmirror import signing
-from fastmirror.adoption import parse_published, read_row, stored_files
+from fastmirror.adoption import parse_published, path_below_web, read_row, stored_file
 from fastmirror.bundle import (
     LAST_MODIFIED,
     Entry,
@@ -93,13 +93,17 @@ def import_bundle(
     header, entries = read_manifest(directory)
     with hold_mirror(settings.storage) as hold:
         parts = open_parts(settings, hold)
+        has_changed = False
         try:
             last = _require_next(parts, header)
-            done = _Import(parts, header, entries, directory, progress).apply(last)
+            work = _Import(parts, header, entries, directory, progress)
+            work.check()
+            has_changed = True
+            done = work.apply(last)
             ended(parts.storage)
             return done._replace(signer=signer)
         finally:
-            hold.keep(parts.state, has_changed=True)
+            hold.keep(parts.state, has_changed=has_changed)
             parts.storage.close()
             parts.state.close()
 
@@ -145,40 +149,43 @@ class _Import:
         self._names = sorted({NormalizedName(name) for name in (owner(path, self._tree) for path in pages) if name})
         self._bytes = sum(entry.size for entry in self._kept)
         self._staged: dict[Kind, list[_Staged]] = {kind: [] for kind in Kind}
+        self._left: list[str] = []
+        self._started = time.time()
 
-    def apply(self, last: int) -> Imported:
-        """All of it: checked, placed, removed, recorded; `last` is the number of what is here until it is."""
-        started, header = time.time(), self._header
+    def check(self) -> None:
+        """Bring it into staging. Raises UpstreamError or StorageError if it cannot be used: then nothing stays."""
         free = self._storage.free_bytes() - self._settings.storage.min_free
         if self._bytes > free:
             raise StorageError(f"the bundle needs {self._bytes} bytes, and {max(free, 0)} may be used (min-free)")
         self._progress.plan(len(self._kept), "paths")
         try:
             self._stage()
+            self._left = self._left_behind()
+            self._require_whole()
         except BaseException:
             self._discard()
             raise
-        staged = self._staged
+
+    def apply(self, last: int) -> Imported:
+        """What was checked: placed, removed, recorded; `last` is the number of what is here until it is."""
+        header = self._header
         self._progress.begin("putting all into place")
         with self._state.transaction():
             shape = {"layout": str(self._tree.layout), "hash_index": "1" if self._tree.hash_index else None}
             self._state.put({"clean": "0", "imported_from": header.mirror, "imported": str(last)} | shape)
-        self._place(staged[Kind.FILE])
-        self._require_whole({path.entry.path: path for path in staged[Kind.PAGE]})
-        left = self._left_behind()
-        for kind in (Kind.PAGE, Kind.INDEX):
-            self._place(staged[kind])
-        self._remove(left)
+        for kind in Kind:
+            self._place(self._staged[kind])
+        self._remove(self._left)
         self._record()
         if self._settings.pages.legacy_json:
             show_serial(self._storage.own, self._state.greatest_serial())
         if self._settings.pages.local_json:
             write_local_json(self._state, self._storage, self._state.greatest_serial())
         write_feed(self._state, self._storage, self._settings.pages.formats)
-        imported = Imported(header.number, len(self._names), len(self._kept), len(left), self._bytes, "")
-        run = begin_run(self._state, started)
+        imported = Imported(header.number, len(self._names), len(self._kept), len(self._left), self._bytes, "")
+        run = begin_run(self._state, self._started)
         told = {"updated": imported.projects, "files": imported.written, "bytes": imported.bytes}
-        end_run(self._state, run, time.time(), 0, told | {"seconds": time.time() - started})
+        end_run(self._state, run, time.time(), 0, told | {"seconds": time.time() - self._started})
         with self._state.transaction():
             self._state.put({"clean": "1", "imported": str(header.number)})
         _LOG.info("bundle %d, since %d, is applied: %s", header.number, header.since, self._directory)
@@ -243,11 +250,14 @@ class _Import:
                 self._storage.place(path, entry.path, replace=True)
         self._storage.flush()
 
-    def _require_whole(self, staged: dict[str, _Staged]) -> None:
-        """Raise UpstreamError unless every file that a page to be published names is in its place."""
+    def _require_whole(self) -> None:
+        """Raise UpstreamError unless every file that a page to be published names is staged, or at rest and to stay."""
+        pages = {page.entry.path: page for page in self._staged[Kind.PAGE]}
+        files = {file.entry.path: file.entry for file in self._staged[Kind.FILE]}
+        left = set(self._left)
         for name in self._names:
             json_body, html_body = (
-                _body(staged, page_path(self._tree, name, kind)) for kind in (PageFormat.JSON, PageFormat.HTML)
+                self._body(pages, page_path(self._tree, name, kind)) for kind in (PageFormat.JSON, PageFormat.HTML)
             )
             if json_body is None and html_body is None:
                 continue
@@ -255,10 +265,31 @@ class _Import:
                 page = parse_published(name, json_body, html_body)
             except PageError as error:
                 raise UpstreamError(f"bundle: the page of {name} cannot be used: {error}") from error
-            there = {file.path.rpartition("/")[2] for file in stored_files(self._storage, page)}
             for file in page.files:
-                if file.filename not in there and urlsplit(file.url).netloc == "mirror.invalid":
+                path = path_below_web(file)
+                entry = files.get(path)
+                if entry is not None:
+                    is_there = entry.sha256 == file.digest and file.size in (None, entry.size)
+                else:
+                    is_there = path not in left and stored_file(self._storage, file) is not None
+                if not is_there and urlsplit(file.url).netloc == "mirror.invalid":
                     raise UpstreamError(f"bundle: the page of {name} names a file that is not here: {file.filename}")
+
+    def _body(self, pages: dict[str, _Staged], path: str) -> bytes | None:
+        """The bytes of a staged page, or of what a staged link leads to; None if the bundle does not carry it."""
+        found = pages.get(path)
+        if found is not None and found.entry.link:
+            target = f"{path.rpartition('/')[0]}/{found.entry.link}"
+            found = pages.get(target)
+            at_rest = self._storage.read(target) if found is None and target not in self._left else None
+            if at_rest is not None:
+                return at_rest
+            if found is None or found.entry.link:
+                raise UpstreamError(f"bundle: a page leads to what is not here: {path}")
+        if found is None:
+            return None
+        with open(found.staged, "rb") as stream:
+            return stream.read()
 
     def _left_behind(self) -> list[str]:
         """Paths that are to go: pages first, then files; with a bundle of everything also what it does not carry."""
@@ -294,14 +325,3 @@ class _Import:
         for path in paths:
             self._storage.remove(path)
         self._storage.flush()
-
-
-def _body(staged: dict[str, _Staged], path: str) -> bytes | None:
-    """The bytes of a staged page, and of what a staged link leads to; None if the bundle does not carry it."""
-    found = staged.get(path)
-    if found is not None and found.entry.link:
-        found = staged.get(f"{path.rpartition('/')[0]}/{found.entry.link}")
-    if found is None:
-        return None
-    with open(found.staged, "rb") as stream:
-        return stream.read()

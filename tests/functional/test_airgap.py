@@ -18,6 +18,7 @@ from fastmirror.bundle import read_header
 from fastmirror.display import open_progress
 from fastmirror.errors import UpstreamError
 from fastmirror.importing import import_bundle
+from fastmirror.layout import PageFormat
 from fastmirror.settings_file import parse_settings
 from tests.conftest import Mirror, Result
 from tests.crashes.probed import JOURNAL
@@ -246,16 +247,52 @@ def test_a_pipe_in_the_place_of_the_manifest_or_its_signature_is_not_waited_for(
     assert far.run(str(bundle), "--allowed-signers", str(allowed), command="import", timeout_s=20).status == 5
 
 
-def test_a_page_without_one_of_its_files_is_not_published(near: Mirror, far: Mirror):
-    bundle = export(near)
+def lose(bundle: Path, filename: str) -> None:
+    """Take a file out of a bundle, and out of its manifest, which is whole without it."""
     lines = (bundle / "manifest").read_bytes().splitlines(keepends=True)
-    lines = [line for line in lines if b'six-1.0-py3-none-any.whl"' not in line]
+    lines = [line for line in lines if f'/{filename}"'.encode() not in line]
     end = {"entries": len(lines) - 2, "sha256": hashlib.sha256(b"".join(lines[:-1])).hexdigest()}
     (bundle / "manifest").write_bytes(b"".join(lines[:-1]) + json.dumps(end).encode() + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("since", "filename"),
+    [(["--since", "1"], "six-2.0.tar.gz"), ([], "six-2.0.tar.gz"), ([], "six-1.0-py3-none-any.whl")],
+    ids=["not carried", "not carried with everything", "at rest, but to go, as everything is carried"],
+)
+def test_a_page_without_one_of_its_files_is_refused_and_nothing_changes(
+    near: Mirror, index: FakeIndex, far: Mirror, since: list[str], filename: str
+):
+    apply(far, export(near, "1"))
+    index.add_file("six", "six-2.0.tar.gz")
+    index.add_file("new", "new-1.0-py3-none-any.whl", metadata=METADATA)
+    near.run()
+    bundle = export(near, "2", *since)
+    manifest = (bundle / "manifest").read_bytes()
+    lose(bundle, filename)
+    before = stamps(far.web)
     result = apply(far, bundle)
     assert result.status == 5
-    assert "the page of six names a file that is not here: six-1.0-py3-none-any.whl" in result.stderr
-    assert not page_file(far, "six").exists()
+    assert f"the page of six names a file that is not here: {filename}" in result.stderr
+    assert stamps(far.web) == before
+    assert staged(far) == []
+    export(far, "of what is here")  # it would be refused if it were cut off
+    (bundle / "manifest").write_bytes(manifest)
+    succeed(apply(far, bundle))
+    assert contents(far) == contents(near)
+
+
+def test_a_page_that_leads_nowhere_is_refused_and_nothing_changes(mirror: Mirror, index: FakeIndex, far: Mirror):
+    mirror.settings |= LAYOUTS["flat, with versions"]
+    index.add_file("six", "six-1.0-py3-none-any.whl")
+    mirror.run()
+    bundle = export(mirror)
+    page = page_file(mirror, "six", PageFormat.HTML)
+    assert page.is_symlink()
+    lose(bundle, os.readlink(page))
+    result = apply(far, bundle)
+    assert (result.status, "simple/six/index.html" in result.stderr) == (5, True)
+    assert not page_file(far, "six", PageFormat.HTML).is_symlink()
 
 
 def test_an_export_that_was_cut_off_is_no_bundle_and_can_be_done_again(near: Mirror, index: FakeIndex, far: Mirror):
