@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from fastmirror import signing
 from fastmirror.bundle import (
@@ -25,8 +25,8 @@ from fastmirror.bundle import (
     signature_path,
 )
 from fastmirror.changes import begin_journal, changed_since, next_export
-from fastmirror.descriptors import hash_descriptor
-from fastmirror.errors import MirrorError, SettingsError
+from fastmirror.descriptors import hash_descriptor, names_in
+from fastmirror.errors import MirrorError, SettingsError, is_storage_failure
 from fastmirror.holding import hold_mirror
 from fastmirror.layout import METADATA_SUFFIX, PageFormat, index_path
 from fastmirror.names import NormalizedName
@@ -83,8 +83,7 @@ def export_mirror(
     """
     if sign_key is not None:
         signing.require_key(sign_key)
-    if os.path.exists(os.path.join(directory, MANIFEST)):
-        raise SettingsError(f"there is a bundle already: {directory!r}")
+    _require_fit(directory, settings.storage.directory)
     with hold_mirror(settings.storage) as hold:
         parts = open_parts(settings, hold)
         try:
@@ -96,6 +95,27 @@ def export_mirror(
             hold.keep(parts.state, has_changed=True)
             parts.storage.close()
             parts.state.close()
+
+
+def _require_fit(directory: str, mirror: str) -> None:
+    """Raise SettingsError if this is no place for a new bundle."""
+    if os.path.exists(os.path.join(directory, MANIFEST)):
+        raise SettingsError(f"there is a bundle already: {directory!r}")
+    web, wanted = os.path.join(mirror, "web"), os.path.realpath(directory)
+    for served in (web, *(os.path.join(web, name) for name in names_in(web))):
+        if os.path.commonpath([wanted, real := os.path.realpath(served)]) == real:
+            raise SettingsError(f"a bundle within what is served would be served too: {directory!r}")
+
+
+@contextlib.contextmanager
+def _writing(directory: str) -> Iterator[None]:
+    """Raise SettingsError, in the place of what the system says, if no bundle can be written there."""
+    try:
+        yield
+    except OSError as error:
+        if is_storage_failure(error):
+            raise
+        raise SettingsError(f"no bundle can be written there: {directory!r}: {error.strerror}") from error
 
 
 class _Export:
@@ -117,9 +137,11 @@ class _Export:
         header = Header(
             self._mirror_id(), number, self._since, str(self._tree.layout), self._tree.hash_index, time.time()
         )
-        os.makedirs(self._directory, exist_ok=True)
+        with _writing(self._directory):
+            os.makedirs(self._directory, exist_ok=True)
+            manifest = ManifestWriter(self._directory, header)
         written, gone = 0, []
-        with ManifestWriter(self._directory, header) as manifest:
+        with manifest:
             for item in self._items():
                 entry = self._entry(item)
                 if not entry.is_gone:
@@ -196,14 +218,20 @@ class _Export:
             size, sha256 = hash_descriptor(stream.fileno(), [digest]), digest.hexdigest()
             if item.sha256 not in ("", sha256):
                 raise MirrorError(f"damaged, it is not what the state names (hint: verify): {item.path}")
-            final = object_path(self._directory, sha256)
-            if not os.path.exists(final):
-                os.makedirs(os.path.dirname(final), exist_ok=True)
-                stream.seek(0)
-                with open(f"{final}.new", "wb") as target:
-                    if copy_hashed(stream, target, size) != (sha256, size):
-                        raise MirrorError(f"changed while it was read: {item.path}")
-                os.replace(f"{final}.new", final)
+            with _writing(self._directory):
+                self._carry(item, stream, sha256, size)
             mtime_ns = os.fstat(stream.fileno()).st_mtime_ns if kind_of(item.path) is Kind.FILE else 0
         self._bytes += size
         return Entry(item.path, sha256, size, mtime_ns)
+
+    def _carry(self, item: _Item, stream: BinaryIO, sha256: str, size: int) -> None:
+        """Put a content into the bundle, unless it is there."""
+        final = object_path(self._directory, sha256)
+        if os.path.isfile(final) and os.stat(final).st_size == size:
+            return
+        os.makedirs(os.path.dirname(final), exist_ok=True)
+        stream.seek(0)
+        with open(f"{final}.new", "wb") as target:
+            if copy_hashed(stream, target, size) != (sha256, size):
+                raise MirrorError(f"changed while it was read: {item.path}")
+        os.replace(f"{final}.new", final)

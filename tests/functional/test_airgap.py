@@ -408,6 +408,37 @@ def test_an_import_killed_on_a_copy_of_the_whole_mirror_can_be_done_again(near: 
     assert contents(far) == contents(near)
 
 
+@pytest.mark.parametrize("place", ["file", "file/below", "link", "/proc", "/proc/nope", "objects"])
+def test_where_no_bundle_can_be_written_is_named(near: Mirror, place: str):
+    (near.home / "file").touch()
+    (near.home / "link").symlink_to("nowhere/at/all")
+    (near.home / "objects").mkdir()
+    (near.home / "objects/objects").touch()
+    result = near.run(str(near.home / place), command="export")
+    assert (result.status, str(near.home / place) in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("place", ["mirror/web", "mirror/web/bundle", "way/bundle", "disk/bundle"])
+def test_a_bundle_within_what_is_served_is_refused(near: Mirror, place: str):
+    (near.web / "packages").rename(near.home / "disk")
+    (near.web / "packages").symlink_to(near.home / "disk")
+    (near.home / "way").symlink_to(near.web)
+    before = stamps(near.web)
+    result = near.run(str(near.home / place), command="export")
+    assert (result.status, str(near.home / place) in result.stderr) == (2, True)
+    assert stamps(near.web) == before
+    assert not (near.home / place / "manifest").exists()
+
+
+def test_a_content_that_was_cut_short_with_an_export_is_written_again(near: Mirror, far: Mirror):
+    bundle = export(near)
+    (bundle / "manifest").unlink()
+    for path in bundle.glob("objects/*/*"):
+        os.truncate(path, 0)
+    succeed(apply(far, export(near)))
+    assert contents(far) == contents(near)
+
+
 def test_damage_at_rest_is_not_exported(near: Mirror):
     spoil(at_rest(near, "six-1.0-py3-none-any.whl"))
     result = near.run(str(near.home / "bundle"), command="export")
