@@ -7,12 +7,14 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.docket import Budget
+from fastmirror.emptied import Emptied
 from fastmirror.errors import ClusterError, Interrupted, SettingsError, StorageError
 from fastmirror.hidden import holds_hidden, take_hidden
 from fastmirror.model import Outcome, ProjectJob
 from fastmirror.planner import in_chunks
 from fastmirror.pool import Pool
 from fastmirror.publisher import Done, Publisher
+from fastmirror.removal import are_too_many
 from fastmirror.schema import RecordedJob
 from fastmirror.supervisor import Supervisor
 
@@ -68,6 +70,10 @@ class Execution:
         self.stopped = ""  # why nothing more is begun, by stop-on-error
         self._storage_failure = ""
         self._gone: list[Done] = []
+        settings = terms.settings
+        self.emptied = Emptied(
+            storage, state, counts, settings.pages, lambda count: are_too_many(count, settings.guard, state)
+        )
         self._disputed: dict[NormalizedName, tuple[str, ...]] = {}
         self.dialect = ""  # of the first page that came
         self._space_checked = 0.0
@@ -117,8 +123,11 @@ class Execution:
         try:
             answered = pool.run(self._jobs(update), len(update), self._take, self._tick)
         except ClusterError:
+            self.emptied.give_up()
             self._publisher.finish()
             raise
+        if not answered:
+            self.emptied.give_up()
         self._publisher.finish()
         if not answered:
             if self._storage_failure:
@@ -132,6 +141,12 @@ class Execution:
         """The projects that upstream answered 404 for, since the last call."""
         gone, self._gone = self._gone, []
         return gone
+
+    def publish_emptied(self) -> None:
+        """Publish the projects without a file that the guard has not held back."""
+        for done in self.emptied.release():
+            self._publisher.add(done)
+        self._publisher.finish()
 
     def take_disputed(self) -> dict[NormalizedName, tuple[str, ...]]:
         """The projects that found other bytes under their files' names, with those paths, since the last call."""
@@ -196,10 +211,13 @@ class Execution:
         tries = job.known.tries if job.known and job.known.expected == job.serial else 0
         chosen = self._terms.chosen
         by_command = chosen.by_command and outcome.name in chosen.own
-        done = Done(outcome, RecordedJob(by_command, job.force or job.check, tries, job.serial))
-        if outcome.status in {"gone", "denied"}:
+        self._settle(job, Done(outcome, RecordedJob(by_command, job.force or job.check, tries, job.serial)))
+
+    def _settle(self, job: ProjectJob, done: Done) -> None:
+        """Whether it goes is known when more is done; what does not go is published."""
+        if done.outcome.status in {"gone", "denied"}:
             self._gone.append(done)
-        else:
+        elif not self.emptied.take(job.known, done):
             self._publisher.add(done)
 
     def _leave(self, job: ProjectJob, outcome: Outcome) -> None:

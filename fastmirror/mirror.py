@@ -29,7 +29,7 @@ from fastmirror.upstream import with_netrc
 from fastmirror.wanted import wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Sequence
 
     from fastmirror.holding import Hold
     from fastmirror.names import NormalizedName
@@ -180,7 +180,7 @@ class _Run(Run):
             self._counts.held_removals = len(found.remove) + len(found.denied)
             return
         self._execution.do(dict.fromkeys(found.remove))
-        self._removals.take(self._execution.take_gone(), found.denied, self._check_id)
+        self._settle(found.denied)
 
     def _complete_closure(self, found: Found) -> None:
         """Do what is required by what came, until nothing new comes up; then let go of what nothing requires."""
@@ -195,21 +195,29 @@ class _Run(Run):
                 break
             self._grew = True
             self._execution.demands = closure.demands
-            self._execution.do(more)
-            self._removals.take(self._execution.take_gone(), (), self._check_id)
-            self._free_disputed(more)
+            self._do(more)
             closure.tried(more)
             closure.refresh()
         is_whole = not (counts.pending or closure.missing() or closure.is_failing)
         if is_whole and not self._chosen.by_command:
-            self._removals.take((), closure.surplus(), self._check_id)
+            self._settle(closure.surplus())
 
     def _update(self, found: Found) -> None:
         update = found.update | found.sweep.projects
         self._execution.demands = self._closure.demands
-        self._execution.do(update, swept=found.sweep.projects)
-        self._removals.take(self._execution.take_gone(), (), self._check_id)
+        self._do(update, swept=found.sweep.projects)
+
+    def _do(self, update: dict[NormalizedName, int | None], swept: Container[NormalizedName] = ()) -> None:
+        self._execution.do(update, swept=swept)
+        self._settle()
         self._free_disputed(update)
+        self._settle()
+
+    def _settle(self, denied: Sequence[NormalizedName] = ()) -> None:
+        """What upstream says is gone, or has left without a file, and what is denied: all of it goes, or none."""
+        execution = self._execution
+        self._removals.take(execution.take_gone(), denied, execution.emptied, self._check_id)
+        execution.publish_emptied()
 
     def _write_index(self) -> None:
         if not self._options.skip_root:
@@ -235,14 +243,15 @@ class _Run(Run):
         if dialect:
             facts |= {"dialect": dialect, "master": self._settings.upstream.master}
         all_asked = not self._counts.pending and not self._chosen.by_command
-        if all_asked:
+        all_done = all_asked and not self._counts.held_emptied  # else the next run asks for those again
+        if all_done:
             facts["settings"] = discovery.shape
         if all_asked or self._clean:
             facts["clean"] = "1"
         is_whole = all_asked and not self._counts.held_removals
         if self._options.force_check and is_whole:
             facts["force_check_run"] = None
-        if all_asked and found.sweep.last:
+        if all_done and found.sweep.last:
             facts[CURSOR] = found.sweep.last
         if is_whole:
             facts["selection"] = discovery.selection

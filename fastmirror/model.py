@@ -261,6 +261,7 @@ class Outcome(NamedTuple):
     due: float | None = None  # epoch seconds when time alone lets in a file that filters hold back
     needs: bytes | None = None  # packed Needs, where dependencies are mirrored; None: as they were
     left_out: tuple[LeftOut, ...] = ()  # by filters, where only a plan is made
+    filtered_out: bool = False  # upstream lists files, and filters leave none
     missing_files: int = 0  # that upstream lists, and that could not be had
     missing_bytes: int = 0  # of these, where upstream says
     seconds: float = 0.0  # from the beginning of its job

@@ -60,6 +60,7 @@ class ProjectTask:
         self._damaged: Collection[str] = ()
         self._checked: Checked | None = job.held.checked if job.held is not None else None
         self._left_out: tuple[LeftOut, ...] = ()
+        self._is_filtered_out = False
 
     def start(self) -> None:
         """Begin; the answer comes from a later poll, or at once."""
@@ -171,6 +172,7 @@ class ProjectTask:
         if kept is None:
             self._leave_out(reading)
             return
+        self._is_filtered_out = bool(reading.page.files) and not kept.page.files
         reading = kept
         if self._checked is not None:
             self._fetch_files(reading, _damaged(self._checked))
@@ -314,6 +316,7 @@ class ProjectTask:
                 retired=(*staged.outdated, *self._retired(reading, known)),
                 due=reading.due,
                 needs=needs_at_rest(context, self._bench.storage, page, listed, self._job.demand),
+                filtered_out=self._is_filtered_out,
                 missing_files=len(left_out),
                 missing_bytes=sum(file.size or 0 for file in page.files if file.filename in left_out),
             ),

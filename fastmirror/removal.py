@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from fastmirror.discovery import Found
+    from fastmirror.emptied import Emptied
     from fastmirror.layout import Tree
     from fastmirror.names import NormalizedName
     from fastmirror.publisher import Done
@@ -58,7 +59,7 @@ def are_too_many(count: int, guard: GuardSettings, state: State | None) -> bool:
         count,
         least=_REMOVALS_LEAST,
         chosen=guard.max_removals,
-        total=lambda: state.totals().projects if state is not None else 0,
+        total=lambda: state.count_published() if state is not None else 0,
     )
 
 
@@ -100,9 +101,12 @@ class Removals:
         self._counts = counts
         self._write_index = write_index
 
-    def take(self, gone: Sequence[Done], denied: Sequence[NormalizedName], check_id: int) -> None:
-        """Retract what upstream says is gone, and what is no longer selected; or hold it back, under the guard."""
-        if not gone and not denied:
+    def take(self, gone: Sequence[Done], denied: Sequence[NormalizedName], emptied: Emptied, check_id: int) -> None:
+        """Retract what upstream says is gone, and what is no longer selected.
+
+        Or hold it back, under the guard, and with it the projects that are left without a file.
+        """
+        if not gone and not denied and not emptied.count:
             return
         state, counts, how = self._state, self._counts, self._settings.storage.removed_projects
         left_out = [done for done in gone if done.outcome.status == "denied"]
@@ -124,8 +128,10 @@ class Removals:
                 state.change(_KEEP, [(_GONE, name, _GONE) for name in published])
         if how != "keep":
             leaving += [Leaving(name, _GONE, hide=how == "hide") for name in published]
-        if are_too_many(counts.removed + state.count_listed(x.name for x in leaving), self._settings.guard, state):
+        going = counts.removed + counts.emptied + emptied.count + state.count_listed(x.name for x in leaving)
+        if are_too_many(going, self._settings.guard, state):
             counts.held_removals += len(leaving)
+            emptied.hold()
         elif leaving:
             retract(leaving, state, self._storage, self._tree, time.time(), self._write_index)
             counts.removed += len(leaving)

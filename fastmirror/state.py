@@ -309,6 +309,10 @@ class State:
             query = "select 1 from project where name = ? and listed"
             return sum(self._db.execute(query, (name,)).fetchone() is not None for name in names)
 
+    def count_published(self) -> int:
+        """How many projects have a page."""
+        return int(self.select("select projects from total")[0][0])
+
     def count_failing(self) -> int:
         """How many projects are to be tried again."""
         return int(self.select(f"select count(*) {_FAILING}")[0][0])

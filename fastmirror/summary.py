@@ -161,6 +161,8 @@ class Counts:
         self.bytes = 0
         self.held_removals = 0
         self.held_files = 0
+        self.emptied = 0  # projects that were left without a file, and are published so
+        self.held_emptied = 0  # of the removals held
         self.failures: dict[str, str] = {}
         self.checks = Checks()
         self.unreachable = 0  # of the failures: upstream did not answer at all
@@ -196,6 +198,13 @@ class Counts:
         self.answered -= 1
         self.by_status[status] -= 1
         self.failures.pop(name, None)
+
+    def hold_emptied(self, name: str, status: str) -> None:
+        """A project that was to be left without a file stays as it is."""
+        self.take_back(name, status)
+        self.answered += 1
+        self.held_removals += 1
+        self.held_emptied += 1
 
     @property
     def pending(self) -> int:

@@ -137,8 +137,13 @@ class _Verification(Run):
         context = self._context(dialect, debug=self._options.debug, plan_only=self._options.dry_run)
         self._execution.brief(context)
         self._execution.do(projects)
+        self._execution.publish_emptied()
         if not self._options.dry_run:
             self._free_disputed(projects)
+            self._execution.publish_emptied()
+        if held := self._counts.held_removals:
+            lost = f"lost all their files upstream: held back by the deletion guard (hint: --set max-removals={held})"
+            self._notes.append(f"{held:,} projects {lost}")
         self._compare_index()
         if self._options.is_partial:
             self._left += self._counts.pending
@@ -219,7 +224,7 @@ class _Verification(Run):
         counts, checks, unowned = self._counts, self._counts.checks, self._unowned
         everything = unowned.everything
         failures = {} if self._options.dry_run else counts.failures
-        is_refused = self._options.delete and (self._held or self._refusal)
+        is_refused = counts.held_removals or (self._options.delete and (self._held or self._refusal))
         pending = 0 if self._options.is_partial else counts.pending
         is_damaged = checks.unmended or failures or pending or (self._options.dry_run and self._index)
         due = {failing.name: failing.next_try for failing in self._state.failing(FAILURES_TOLD)}

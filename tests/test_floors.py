@@ -32,7 +32,7 @@ _STOREYS = (
     "pages gathering reading checking looking needs project",
     "worker docket processes pool marker guest members wire cluster",
     "history tree lease statecopy holding",
-    "shadowmire adoption changes publisher rootindex sweep closure wanted following discovery",
+    "shadowmire adoption changes publisher emptied rootindex sweep closure wanted following discovery",
     "removal unowned execution run",
     "mirror verify deletion inquiry doctor signing bundle exporting importing wording",
     "reports events metrics statusstyle statuspage telling configuration interval face commands",

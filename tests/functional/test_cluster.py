@@ -121,6 +121,20 @@ def test_a_forced_check_and_verify_find_and_mend_what_is_damaged(mirror, index) 
     assert tree(mirror.web) == whole
 
 
+def test_projects_emptied_in_bulk_are_held_back_and_let_through_by_max_removals(mirror, index) -> None:
+    names = [f"p{number}" for number in range(25)]
+    for name in names:
+        index.add_file(name, f"{name}-1.0.tar.gz")
+    succeed(mirror.run())
+    whole = {name: body for name, body in tree(mirror.web).items() if name.startswith(("simple/p", "packages/"))}
+    for name in names:
+        index.remove_file(name, f"{name}-1.0.tar.gz")
+    assert mirror.run(set={"delete-grace": "0"}).status == 4
+    assert whole.items() <= tree(mirror.web).items()
+    succeed(mirror.run(set={"delete-grace": "0", "max-removals": "25"}))
+    assert not [name for name in tree(mirror.web) if name.startswith("packages/")]
+
+
 def test_one_worker_is_killed_and_one_stopped_in_the_middle_and_the_tree_is_the_same(mirror, index, dask) -> None:
     index.fill(400, files=1)
     gate = index.gate("/simple/?*", skip=20)
