@@ -7,10 +7,12 @@ import shutil
 import signal
 import sqlite3
 from contextlib import closing
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fastmirror.layout import bucket
 from tests.conftest import end_group
 from tests.published import page_file, root, stamps, stored, written
 from tests.tree import check_tree
@@ -203,3 +205,51 @@ def test_a_damaged_local_db_is_said_and_the_projects_are_planned_anew_without_a_
     assert "local.db cannot be read" in result.stderr
     assert index.paths("/packages/") == []
     assert len(index.paths("/simple/")) == 4
+
+
+@pytest.mark.parametrize("names", [("x", "six", "sax", "foo"), ("x",)], ids=["several", "one-character-alone"])
+@pytest.mark.parametrize("made_with", ["true", "false"])
+def test_a_tree_without_a_state_says_by_itself_whether_it_has_a_hash_index(
+    mirror: Mirror, index: FakeIndex, made_with: str, names: tuple[str, ...]
+):
+    for name in names:
+        index.add_file(name, f"{name}-1.0.tar.gz")
+    otherwise = {"true": "false", "false": "true"}[made_with]
+    mirror.settings |= {"layout": "flat", "hash-index": made_with}
+    assert mirror.run().status == 0
+    forget(mirror)
+    index.clear_requests()
+    before = stamps(mirror.web)
+    for command in ("mirror", "plan", "status"):
+        result = mirror.run(command=command, set={"hash-index": otherwise})
+        assert (result.status, result.stdout) == (2, "")
+        assert f"hash-index = {otherwise}: this mirror's tree was made otherwise" in result.stderr
+        assert f"(hint: hash-index = {made_with}," in result.stderr
+    assert stamps(mirror.web) == before
+    result = mirror.run()
+    assert result.status == 0
+    assert f"taken over: {len(names)} projects" in result.stderr
+    assert index.paths() == ["/simple/"]
+    assert check_tree(mirror.web, "flat", index, hash_index=made_with == "true") == []
+
+
+def test_earlier_states_of_a_one_character_projects_pages_are_no_hash_index(mirror: Mirror, index: FakeIndex):
+    index.add_file("v", "v-1.0.tar.gz")
+    mirror.settings |= {"layout": "flat", "keep_index_versions": "2"}
+    assert mirror.run().status == 0
+    forget(mirror)
+    for page in (mirror.web / "simple/v").glob("index.*"):
+        page.unlink()
+    assert mirror.run().status == 0
+
+
+def test_a_project_called_index_does_not_make_a_hashed_tree_a_flat_one(mirror: Mirror, index: FakeIndex):
+    neighbour = next(name for name in (f"n{number}" for number in count()) if bucket(name) == bucket("index"))
+    for name in ("index", neighbour):
+        index.add_file(name, f"{name}-1.0.tar.gz")
+    assert mirror.run().status == 0
+    forget(mirror)
+    result = mirror.run()
+    assert result.status == 0
+    assert "taken over: 2 projects" in result.stderr
+    assert check_tree(mirror.web, "hashed", index) == []
