@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 import xxhash
 
 from fastmirror import simple
+from fastmirror.damage import is_marked, move_aside, unmark
 from fastmirror.errors import InvalidName, PageError, StateDamaged
 from fastmirror.layout import Layout, PageFormat, Tree, metadata_path, page_path
 from fastmirror.model import Outcome, StoredFile
@@ -56,18 +57,23 @@ class Adopted(NamedTuple):
 
 
 def open_state(path: str) -> State:
-    """Open a mirror's state. A damaged one is moved aside, and will be made anew from the tree."""
+    """Open a held mirror's state. A damaged one, or one that was found so, is moved aside, to be made anew."""
+    if not is_marked(path):
+        with contextlib.suppress(StateDamaged):
+            return _open_readable(path)
+    if os.path.exists(path):
+        _LOG.warning("state is damaged (%s); it is kept as %s, and made anew from the tree", path, move_aside(path))
+    unmark(path)
+    return State(path)
+
+
+def _open_readable(path: str) -> State:
+    state = State(path)
     try:
-        state = State(path)
         state.has_projects()
-    except StateDamaged as error:
-        aside = f"{path}.damaged-{int(time.time())}"
-        _LOG.warning("%s; it is kept as %s, and made anew from the tree", error, aside)
-        os.replace(path, aside)
-        for ending in ("-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(path + ending, aside + ending)
-        state = State(path)
+    except StateDamaged:
+        state.close()
+        raise
     return state
 
 

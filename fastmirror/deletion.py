@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.adoption import adopt
 from fastmirror.changes import write_diff
 from fastmirror.errors import SettingsError
 from fastmirror.holding import hold_mirror
@@ -15,6 +16,7 @@ from fastmirror.pages import published_paths
 from fastmirror.removal import Leaving, retract, unlink_unnamed
 from fastmirror.rootindex import write_feed, write_root_index
 from fastmirror.run import Parts, open_parts
+from fastmirror.supervisor import Supervisor
 from fastmirror.tree import state_path
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def delete_projects(settings: Settings, names: Sequence[NormalizedName], *, dry_
         _require_state(settings)
         parts = open_parts(settings, hold, writes=not dry_run)
         try:
+            if not dry_run:
+                adopt(parts.state, parts.storage, parts.tree, settings.pool.processes, 0, Supervisor())
             known = parts.state.known(names)
             deletion = _look(parts, names, known, dry_run)
             if not dry_run:

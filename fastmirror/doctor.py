@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import shlex
 import tempfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmirror.backend import open_storage
-from fastmirror.errors import MirrorError, MirrorLocked, PageError, SettingsError
+from fastmirror.damage import is_marked, mark_path
+from fastmirror.errors import MirrorError, MirrorLocked, PageError, SettingsError, StateDamaged
 from fastmirror.inquiry import read_status
 from fastmirror.lanes import failure_reason
 from fastmirror.lock import hold_lock
 from fastmirror.masking import clean
 from fastmirror.names import NormalizedName
 from fastmirror.simple import ACCEPT_ANY, parse_html_page, parse_json_page
+from fastmirror.state import State
 from fastmirror.transport import Request
 from fastmirror.transport.control import ControlLane
 from fastmirror.tree import state_path
@@ -190,6 +193,7 @@ def _mirror(settings: Settings) -> Iterator[Finding]:
         yield Finding("lock", "free")
     except MirrorLocked as error:
         yield Finding("lock", f"held by {error.args[1]}: what is said below may be of the middle of its run")
+    yield _state(state_path(directory))
     try:
         status = read_status(settings)
     except MirrorError as error:
@@ -202,6 +206,23 @@ def _mirror(settings: Settings) -> Iterator[Finding]:
         yield Finding("last run", f"exit status {status.last_run['exit_status']}", False, "fastmirror status; the log")
     if status.failing:
         yield Finding("failing", f"{status.failing:,} projects", False, "fastmirror status says why")
+
+
+def _state(path: str) -> Finding:
+    """All pages of the state are read; what a run found damaged is believed to be, as no check sees everything."""
+    if is_marked(path):
+        return Finding("state", f"{path}: a run found it damaged", False, "the next run makes it anew from the tree")
+    try:
+        with closing(State(path, read_only=True)) as state:
+            [(said,), *_] = state.select("pragma quick_check(1)")
+    except StateDamaged as error:
+        said = str(error.__cause__)
+    except MirrorError as error:
+        return Finding("state", str(error), False)
+    if said == "ok":
+        return Finding("state", "whole")
+    hint = f"touch {shlex.quote(mark_path(path))}, and the next run makes it anew from the tree"
+    return Finding("state", f"{path}: damaged: {said}", False, hint)
 
 
 def _upstream(settings: Settings) -> Finding:

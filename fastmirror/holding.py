@@ -7,6 +7,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fastmirror.damage import is_marked
 from fastmirror.errors import StorageError
 from fastmirror.lock import hold_lock
 from fastmirror.tree import state_path
@@ -60,6 +61,9 @@ class Leased(Hold):
         """Put a copy of the state into the store, if it has changed; what cannot be put there is told in the log."""
         from fastmirror.statecopy import forget_others, put_state
 
+        if is_marked(self._path):
+            _LOG.warning("the state is not in the store: it is damaged (%s)", self._path)
+            return
         try:
             is_clean = state.get("clean") == "1"
             if has_changed or (is_clean and not self._clean):
@@ -74,7 +78,7 @@ class Leased(Hold):
     def end(self) -> None:
         """Leave it to the next run."""
         try:
-            self._lease.release(self._copy, clean=self._clean)
+            self._lease.release(self._copy, clean=self._clean and not is_marked(self._path))
         except StorageError as error:
             _LOG.warning("%s", error)
 

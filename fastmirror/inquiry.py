@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastmirror.backend import open_storage
 from fastmirror.closure import Closure
+from fastmirror.damage import is_marked
 from fastmirror.discovery import Discovery
 from fastmirror.errors import MirrorError, SettingsError, StorageError
 from fastmirror.execution import CHUNK
@@ -96,6 +97,7 @@ class MirrorStatus(NamedTuple):
     upstream_serial: int | None = None  # the last that a run has seen
     largest: tuple[Large, ...] = ()
     history_damaged: bool = False  # some of the runs are told without their figures, or not at all
+    state_damaged: bool = False  # a run found the state damaged, and the next one makes it anew
     past: tuple[dict[str, Any], ...] = ()  # the runs that are remembered, the last one first; as past_runs tells them
 
 
@@ -229,6 +231,7 @@ def read_status(settings: Settings) -> MirrorStatus:
             next((serial for serial in seen if isinstance(serial, int)), None),
             tuple(Large(*row) for row in state.largest(LARGEST_TOLD)),
             past.damaged,
+            is_marked(state_path(directory)),
             tuple(past.runs),
         )
     finally:

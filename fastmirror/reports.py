@@ -214,6 +214,8 @@ def status_text(status: MirrorStatus) -> str:
         f"fresh: {_freshness(status)}",
         f"last run: {_last_run(status.last_run)}",
     ]
+    if status.state_damaged:
+        lines.append("state: a run found it damaged: do not trust what is said here; the next run makes it anew")
     if not status.clean:
         lines.append("unfinished: the last run was cut off, or one is going on now; the next run mends what is left")
     if status.doomed:
@@ -287,7 +289,11 @@ def is_fresh(status: MirrorStatus, max_lag_s: float) -> bool:
 def is_complete(status: MirrorStatus) -> bool:
     """Whether the last run finished, did all it had to do, and left no project failing."""
     return (
-        status.clean and not status.failing and status.last_run is not None and status.last_run.get("exit_status") == 0
+        status.clean
+        and not status.state_damaged
+        and not status.failing
+        and status.last_run is not None
+        and status.last_run.get("exit_status") == 0
     )
 
 

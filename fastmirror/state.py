@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from fastmirror.damage import told
 from fastmirror.errors import StateDamaged, StorageError
 from fastmirror.model import Known, Outcome
 from fastmirror.names import NormalizedName
@@ -38,20 +39,7 @@ from fastmirror.schema import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-
 _FAILING = "from project where next_try is not null and outcome not in ('gone', 'stale')"
-
-
-@contextmanager
-def _translated(path: str) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        if type(error) is sqlite3.DatabaseError:  # malformed, or no database at all
-            raise StateDamaged(f"state is damaged ({path}): {error}") from error
-        # SQLite tells a full disk, but not a quota.
-        hint = " (hint: is a quota used up?)" if getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_WRITE" else ""
-        raise StorageError(f"state cannot be used ({path}): {error}{hint}") from error
 
 
 def _read_only(path: str) -> str:
@@ -65,18 +53,32 @@ class State:
 
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         self._path = path
+        self._is_held = not read_only  # only who holds the mirror writes
         self.notes = Notes()
-        with _translated(path):
-            if read_only:
-                self._db = sqlite3.connect(_read_only(path), uri=True, isolation_level=None)
-            else:
-                self._db = sqlite3.connect(path, isolation_level=None)
-                self._db.execute("pragma journal_mode = wal")
-                self._db.execute("pragma synchronous = full")
-            self._db.create_function("now", 0, time.time)
-            self._prepare(read_only=read_only)
+        with self._translated():
+            address = _read_only(path) if read_only else path
+            self._db = sqlite3.connect(address, uri=read_only, isolation_level=None)
+            try:
+                self._prepare(read_only=read_only)
+            except BaseException:
+                self._db.close()
+                raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if type(error) is sqlite3.DatabaseError or "decode to UTF-8" in str(error):  # malformed, or no database
+                raise StateDamaged(told(self._path, str(error), is_held=self._is_held)) from error
+            # SQLite tells a full disk, but not a quota.
+            hint = " (hint: is a quota used up?)" * (getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_WRITE")
+            raise StorageError(f"state cannot be used ({self._path}): {error}{hint}") from error
 
     def _prepare(self, *, read_only: bool) -> None:
+        if not read_only:
+            self._db.executescript("pragma journal_mode = wal; pragma synchronous = full")
+        self._db.create_function("now", 0, time.time)
         if not self._db.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
             if read_only:
                 raise StorageError(f"state is empty ({self._path})")
@@ -103,7 +105,7 @@ class State:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is written inside is committed at once, durable when this returns."""
-        with _translated(self._path):
+        with self._translated():
             self._db.execute("begin immediate")
             try:
                 yield
@@ -115,13 +117,13 @@ class State:
 
     def get(self, key: str) -> str | None:
         """One fact about the mirror as a whole."""
-        with _translated(self._path):
+        with self._translated():
             row = self._db.execute("select value from meta where key = ?", (key,)).fetchone()
             return row[0] if row else None
 
     def put(self, facts: Mapping[str, str | None]) -> None:
         """Keep facts about the mirror as a whole; None forgets one."""
-        with _translated(self._path):
+        with self._translated():
             for key, value in facts.items():
                 if value is None:
                     self._db.execute("delete from meta where key = ?", (key,))
@@ -130,7 +132,7 @@ class State:
 
     def known(self, names: Sequence[NormalizedName]) -> dict[NormalizedName, Known]:
         """What is held of each of these projects, some hundred at the most; names not held are left out."""
-        with _translated(self._path):
+        with self._translated():
             rows = self._db.execute(KNOWN.format(",".join("?" * len(names))), names)
             return {
                 NormalizedName(name): Known(serial, etag, upstream, page, settings, files or b"", *last)
@@ -139,7 +141,7 @@ class State:
 
     def select(self, query: str, parameters: Sequence[object] = ()) -> list[Any]:
         """The rows of a query."""
-        with _translated(self._path):
+        with self._translated():
             return self._db.execute(query, parameters).fetchall()
 
     def change(self, statement: str, rows: Iterable[Sequence[object] | Mapping[str, object]]) -> None:
@@ -148,12 +150,12 @@ class State:
 
     def every_serial(self) -> Iterator[tuple[NormalizedName, int | None]]:
         """Every project held, with its serial, by name."""
-        with _translated(self._path):
+        with self._translated():
             yield from self._db.execute("select name, serial from project order by name")
 
     def serials(self, names: Iterable[NormalizedName]) -> dict[NormalizedName, int | None]:
         """Serials of those of these projects that are held."""
-        with _translated(self._path):
+        with self._translated():
             found: dict[NormalizedName, int | None] = {}
             for name in names:
                 found.update(self._db.execute("select name, serial from project where name = ?", (name,)))
@@ -165,29 +167,29 @@ class State:
 
     def listed(self) -> Iterator[tuple[NormalizedName, int | None]]:
         """Projects of the root index with their serials, by name."""
-        with _translated(self._path):
+        with self._translated():
             yield from self._db.execute("select name, serial from project where listed order by name")
 
     def due(self, now: float | None) -> dict[NormalizedName, int | None]:
         """Projects to be tried again, with the serials to reach; None: all that are failing, due or not."""
-        with _translated(self._path):
+        with self._translated():
             moment = float("inf") if now is None else now
             return dict(self._db.execute("select name, expected from project where next_try <= ?", (moment,)))
 
     def unchecked(self, run: int) -> list[NormalizedName]:
         """Projects that this --force-check has not seen yet."""
-        with _translated(self._path):
+        with self._translated():
             rows = self._db.execute("select name from project where checked_run is not ?", (run,))
             return [name for (name,) in rows]
 
     def every_files(self) -> Iterator[tuple[NormalizedName, bytes]]:
         """The packed files of every project."""
-        with _translated(self._path):
+        with self._translated():
             yield from self._db.execute("select project, files from stored")
 
     def wanted_by_name(self) -> set[NormalizedName]:
         """Projects that were asked for by name: they survive filters."""
-        with _translated(self._path):
+        with self._translated():
             return {name for (name,) in self._db.execute("select name from project where wanted_by = 'name'")}
 
     def doom(self, outcomes: Iterable[Outcome], now: float) -> None:
@@ -250,12 +252,12 @@ class State:
 
     def doomed_before(self, moment: float) -> list[tuple[str, str]]:
         """Files whose grace is over, with the project that dropped each: (path, project)."""
-        with _translated(self._path):
+        with self._translated():
             return list(self._db.execute("select path, project from doomed where since <= ?", (moment,)))
 
     def doomed_after(self, moment: float) -> Iterator[str]:
         """Files that are doomed and in their grace still."""
-        with _translated(self._path):
+        with self._translated():
             for (path,) in self._db.execute("select path from doomed where since > ?", (moment,)):
                 yield path
 
@@ -269,7 +271,7 @@ class State:
 
     def shared_paths(self, paths: Iterable[str]) -> set[str]:
         """Those of these files that a project found in place when it came to store them."""
-        with _translated(self._path):
+        with self._translated():
             return {
                 path
                 for path in paths
@@ -279,7 +281,7 @@ class State:
     def named(self, paths: Collection[str], *, by: Collection[str] | None = None) -> set[str]:
         """Those of these files that some project names; `by` says which projects to look at, None means all."""
         found: set[str] = set()
-        with _translated(self._path):
+        with self._translated():
             if by is None:
                 blobs = self._db.execute("select files from stored")
             else:
@@ -299,13 +301,13 @@ class State:
 
     def greatest_serial(self) -> int | None:
         """The greatest serial of a published page."""
-        with _translated(self._path):
+        with self._translated():
             row = self._db.execute("select max(serial) from project").fetchone()
             return int(row[0]) if row[0] is not None else None
 
     def count_listed(self, names: Iterable[NormalizedName]) -> int:
         """How many of these projects stand in the root index."""
-        with _translated(self._path):
+        with self._translated():
             query = "select 1 from project where name = ? and listed"
             return sum(self._db.execute(query, (name,)).fetchone() is not None for name in names)
 
@@ -340,7 +342,7 @@ class State:
 
     def failing(self, most: int) -> list[FailingProject]:
         """Projects whose last outcome was not whole, those tried next first."""
-        with _translated(self._path):
+        with self._translated():
             rows = self._db.execute(
                 f"select name, outcome, reason, next_try {_FAILING} order by next_try, name limit ?",
                 (most,),

@@ -10,6 +10,7 @@ import shutil
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+from fastmirror.damage import is_marked, unmark
 from fastmirror.descriptors import sha256_of
 from fastmirror.errors import StateDamaged
 from fastmirror.lease import Copy
@@ -31,15 +32,16 @@ _PIECE = 1 << 20
 def take_state(bucket: Bucket, left: Entry, path: str) -> None:
     """Make the state at `path` fit for a run, by what the last run left: the store's copy, unless it is that one.
 
-    What this machine recorded after that copy, in a run that was cut off, stays. Where the last run was cut off,
-    whoever did it, rows may be behind what is published: the state is marked so. Raises StorageError.
+    What this machine recorded after that copy, in a run that was cut off, stays, unless a run found it damaged. Where
+    the last run was cut off, whoever did it, rows may be behind what is published: the state is marked so. Raises
+    StorageError.
     """
     is_current = left.copy.token in _tokens(path) or _fetch(bucket, left.copy, path)
     if not is_current:
         _LOG.warning(
             "the store has no copy of the last run's state: what this machine knows of the mirror is not trusted"
         )
-    if not (is_current and left.clean) and os.path.exists(path):
+    if not (is_current and left.clean) and os.path.exists(path) and not is_marked(path):
         # A damaged one says nothing that could be trusted: whoever opens it moves it aside.
         with suppress(StateDamaged), closing(State(path)) as state:
             if state.get("clean") is not None:
@@ -94,6 +96,7 @@ def _fetch(bucket: Bucket, copy: Copy, path: str) -> bool:
         for ending in ("-wal", "-shm"):
             _discard(path + ending)
         os.replace(new, path)
+        unmark(path)
     finally:
         _discard(packed)
         _discard(new)
@@ -102,8 +105,8 @@ def _fetch(bucket: Bucket, copy: Copy, path: str) -> bool:
 
 
 def _tokens(path: str) -> set[str]:
-    """Which of the store's copies the local state is made on; {""} if on none, or if it cannot be read."""
-    if not os.path.exists(path):
+    """Which of the store's copies the local state is made on; {""} if on none, or if it cannot be trusted."""
+    if is_marked(path) or not os.path.exists(path):
         return {""}
     try:
         with closing(State(path)) as state:

@@ -7,9 +7,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from fastmirror.errors import MirrorError
+from fastmirror.damage import mark
+from fastmirror.errors import MirrorError, StateDamaged
 from fastmirror.inquiry import read_status
 from fastmirror.reports import status_json
+from fastmirror.tree import state_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,10 @@ def tell(settings: Settings, storage: Storage) -> None:
         return
     try:
         status = read_status(settings)
+    except StateDamaged as error:
+        mark(state_path(settings.storage.directory), str(error))  # the mirror is held
+        _LOG.warning("how the mirror stands cannot be told, and the next run makes its state anew: %s", error)
+        return
     except (MirrorError, OSError) as error:
         _LOG.warning("how the mirror stands cannot be told: %s", error)
         return

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastmirror.adoption import adopt
 from fastmirror.changes import note_removed
 from fastmirror.closure import Closure
 from fastmirror.errors import SettingsError
@@ -20,6 +21,7 @@ from fastmirror.removal import REMOVED_FILES_LEAST
 from fastmirror.rootindex import damaged_index
 from fastmirror.run import Run, open_parts
 from fastmirror.summary import FAILURES_TOLD, Counts, Failure, Verification
+from fastmirror.supervisor import Supervisor
 from fastmirror.tree import state_path
 from fastmirror.unowned import Unowned, find_unowned
 from fastmirror.upstream import settled_dialect, with_netrc
@@ -102,6 +104,7 @@ class _Verification(Run):
             dry_run=options.dry_run,
         )
         super().__init__(parts, terms, progress, Counts())
+        self._terms = terms
         self._left = 0  # projects that the budget leaves to the next verification
         self._serial = max(int(parts.state.get("root_serial") or 0), parts.state.greatest_serial() or 0) or None
         self._index: tuple[str, ...] = ()
@@ -124,6 +127,9 @@ class _Verification(Run):
         return verification
 
     def _verify(self) -> None:
+        if not self._options.dry_run:
+            processes = self._settings.pool.processes
+            adopt(self._state, self._storage, self._tree, processes, self._terms.check_id, Supervisor())
         projects = self._within_budget(self._state.select(_LONGEST_UNVERIFIED_FIRST))
         filters = Filters(self._settings.filters)
         shape = filters.shape_of_all(self._settings_digest)

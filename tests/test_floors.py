@@ -26,7 +26,7 @@ _STOREYS = (
     "transport.curl transport.session transport.control",
     "s3_bodies s3 objects",
     "channel",
-    "packing schema state descriptors staging storage web filetree",
+    "packing schema damage state descriptors staging storage web filetree",
     "hidden comparison versions legacy_names lock lastserial nginx_text nginx objecttree backend serving upstream",
     "patience lanes sink sources bodies wheel fetcher hands remote",
     "pages gathering reading checking looking needs project",

@@ -27,6 +27,7 @@ from tests.fakes.flaky import Fault, Flaky
 from tests.nginx import free_port
 from tests.processes import group_lives, until
 from tests.published import succeed
+from tests.rot import overwrite, root_pages
 
 if TYPE_CHECKING:
     import subprocess
@@ -298,6 +299,34 @@ def test_a_damaged_state_that_no_copy_replaces_is_moved_aside_and_made_anew(
     result = mirror.run()
     assert (result.status, "taken over: 3 projects" in result.stderr) == (0, True), result
     assert len(list(path.parent.glob("state.sqlite.damaged-*"))) == 1
+    assert published.problems(index, tmp_path / "copy") == []
+
+
+@pytest.mark.parametrize("has_copy", [True, False])
+def test_after_a_run_that_met_a_damaged_state_the_stores_copy_is_taken_or_the_state_made_anew(
+    mirror: Mirror, index: FakeIndex, moto_store: ObjectStore, tmp_path: Path, has_copy: bool
+) -> None:
+    index.fill(3)
+    published = bind(mirror, moto_store)
+    succeed(mirror.run())
+    bucket = Bucket(moto_store.settings(published.prefix))
+    copies = [item.key for item in bucket.list(".fastmirror/state/")]
+    path = Path(state_path(str(mirror.directory)))
+    overwrite(path, root_pages(path, "stored"))
+    met = mirror.run("--force-check")
+    assert met.status == 6, met
+    assert "the next run makes it anew" in met.stdout + met.stderr
+    assert [item.key for item in bucket.list(".fastmirror/state/")] == copies
+    if not has_copy:
+        bucket.delete(copies)
+    index.clear_requests()
+    result = mirror.run()
+    assert (result.status, "taken over: 3 projects" in result.stderr) == (0, not has_copy), result
+    assert not path.with_name("state.sqlite.damaged").exists()
+    assert index.paths("/packages/") == []
+    succeed(mirror.run("--force-check"))
+    assert index.paths("/packages/") == []
+    succeed(mirror.run(command="verify"))
     assert published.problems(index, tmp_path / "copy") == []
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmirror.errors import StorageError
+from fastmirror.damage import is_marked
+from fastmirror.errors import StateDamaged, StorageError
 from fastmirror.history import Past, begin_run, end_run, past_runs
 from fastmirror.model import Known, Outcome, StoredFile
 from fastmirror.names import NormalizedName
@@ -569,6 +570,31 @@ def test_a_state_whose_pages_are_damaged_is_an_error_of_the_storage(path):
         file.write(b"\xff" * (size - 4096))
     with pytest.raises(StorageError, match="state is damaged"):
         list(State(path).every_serial())
+
+
+def garbage_behind_the_schema(path):
+    size = Path(path).stat().st_size
+    with open(path, "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+
+
+def test_a_damaged_state_is_marked_by_who_writes_and_not_by_who_reads(path):
+    State(path).close()
+    garbage_behind_the_schema(path)
+    with pytest.raises(StateDamaged, match="hint: fastmirror doctor"):
+        State(path, read_only=True)
+    assert not is_marked(path)
+    with pytest.raises(StateDamaged, match="the next run makes it anew from the tree"):
+        State(path)
+    assert is_marked(path)
+
+
+def test_text_that_is_none_is_damage(state, path):
+    state._db.execute("insert into meta values ('fact', cast(x'ff' as text))")
+    with pytest.raises(StateDamaged, match="UTF-8"):
+        state.get("fact")
+    assert is_marked(path)
 
 
 def test_there_is_nothing_to_read_where_no_state_is(path):
