@@ -22,7 +22,7 @@ import xxhash
 
 from fastmirror import simple
 from fastmirror.damage import is_marked, move_aside, unmark
-from fastmirror.errors import InvalidName, PageError, StateDamaged
+from fastmirror.errors import InvalidName, PageError, StateDamaged, StorageError
 from fastmirror.layout import Layout, PageFormat, Tree, metadata_path, page_path
 from fastmirror.model import Outcome, StoredFile
 from fastmirror.names import NormalizedName, normalize
@@ -61,10 +61,25 @@ def open_state(path: str) -> State:
     if not is_marked(path):
         with contextlib.suppress(StateDamaged):
             return _open_readable(path)
+    unwanted: list[tuple[str, float]] = []
     if os.path.exists(path):
+        unwanted = _unwanted(path)
         _LOG.warning("state is damaged (%s); it is kept as %s, and made anew from the tree", path, move_aside(path))
     unmark(path)
-    return State(path)
+    state = State(path)
+    with state.transaction():
+        state.change("insert or ignore into unwanted values (?, ?)", unwanted)
+    return state
+
+
+def _unwanted(path: str) -> list[tuple[str, float]]:
+    """What a damaged state still says of projects that were deleted by command, as no page tells of them."""
+    try:
+        with contextlib.closing(State(path, read_only=True)) as state:
+            return state.select("select name, since from unwanted")
+    except StorageError:
+        _LOG.warning("what was deleted by command cannot be read from it: it comes back unless it is deleted again")
+        return []
 
 
 def _open_readable(path: str) -> State:

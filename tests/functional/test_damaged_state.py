@@ -147,6 +147,16 @@ def test_delete_meets_damage_and_the_next_delete_makes_the_state_anew_and_delete
     assert problems(filled, index, absent={"zzz-last"}) == []
 
 
+def test_what_was_deleted_by_command_stays_away_when_the_state_is_made_anew(filled: Mirror, index: FakeIndex) -> None:
+    assert filled.run("zzz-last", command="delete").status == 0
+    damage(filled, "stored")
+    assert_says_damaged(filled.run("--force-check"))
+    assert filled.run().status == 0
+    succeed(filled.run())
+    assert index.paths("/packages/") == []
+    assert problems(filled, index, absent={"zzz-last"}) == []
+
+
 def test_a_marked_state_is_told_by_status_and_doctor(filled: Mirror) -> None:
     damage(filled, "stored")
     assert_says_damaged(filled.run("--force-check"))
