@@ -59,7 +59,10 @@ def system_calls(trace: Path) -> Counter[str]:
 
 
 def count(upstream: Upstream, home: Path) -> tuple[Counter[str], Counter[str]]:
-    """Instructions and system calls of a first sync."""
+    """Instructions and system calls of a first sync.
+
+    A forked process's count begins with its parent's: sums are of use once those of another run are taken from them.
+    """
     home.mkdir()
     found = []
     for tool in (
@@ -102,7 +105,6 @@ def main() -> None:
         "commit": commit(),
         "machine": machine_facts(cache),
         "requests": {"pages": upstream.projects, "files": upstream.files, "metadata": upstream.metadata_files},
-        "start: million instructions": round(first_instructions.total() / 1e6),
         "thousand instructions a request": _shared(all_instructions, first_instructions, requests * 1e3),
         "system calls a request": _shared(all_calls, first_calls, requests),
     }
