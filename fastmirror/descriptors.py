@@ -32,6 +32,12 @@ def make_directory(path: str) -> None:
         make_directory(path)
 
 
+def free_bytes(path: str) -> int:
+    """Bytes that may still be written on the file system of this path."""
+    facts = os.statvfs(path)
+    return facts.f_bavail * facts.f_frsize
+
+
 def names_in(path: str) -> list[str]:
     """The names in a directory; none where there is no directory."""
     try:

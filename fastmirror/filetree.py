@@ -13,7 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from fastmirror.descriptors import make_directory
+from fastmirror.descriptors import free_bytes, make_directory
 from fastmirror.errors import SettingsError, StorageError
 from fastmirror.staging import WITHOUT_LINKS
 from fastmirror.storage import Storage
@@ -143,8 +143,7 @@ class FileTree(Web, Storage):
 
     def free_bytes(self) -> int:
         """Bytes that may still be written where the tree is."""
-        facts = os.statvfs(self._in_web("packages"))
-        return facts.f_bavail * facts.f_frsize
+        return free_bytes(self._in_web("packages"))
 
     def _rename(self, staged: str, final: str, *, replace: bool) -> bool:
         if replace:

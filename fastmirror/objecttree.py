@@ -14,7 +14,7 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastmirror.descriptors import sha256_of
+from fastmirror.descriptors import free_bytes, sha256_of
 from fastmirror.feed import HEAD_PATH, STEP_PATHS
 from fastmirror.nginx import FILE_CACHE, HEAD_CACHE, PAGE_CACHE
 from fastmirror.objects import Bucket, ObjectHeaders
@@ -184,8 +184,7 @@ class ObjectTree(Storage):
 
     def free_bytes(self) -> int:
         """Bytes that may still be written into staging."""
-        facts = os.statvfs(self._areas[0])
-        return facts.f_bavail * facts.f_frsize
+        return free_bytes(self._areas[0])
 
     def place(self, staged: str, path: str, *, replace: bool = False, sha256: str = "") -> bool:
         """Store a staged file as an object, which leaves staging; False if it is not to replace one that is there."""

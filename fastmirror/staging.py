@@ -15,7 +15,7 @@ import time
 from itertools import count
 from typing import BinaryIO
 
-from fastmirror.descriptors import write_all
+from fastmirror.descriptors import free_bytes, write_all
 
 OWN_DIRECTORY = ".fastmirror"
 WITHOUT_LINKS = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.EMLINK})
@@ -173,7 +173,6 @@ class Staging:
             os.scandir(self._partials()), key=lambda entry: entry.stat(follow_symlinks=False).st_mtime
         )
         for entry in oldest_first:
-            facts = os.statvfs(self._partials())
-            if facts.f_bavail * facts.f_frsize >= least:
+            if free_bytes(self._partials()) >= least:
                 break
             os.unlink(entry.path)
